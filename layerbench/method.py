@@ -190,6 +190,7 @@ def save_weights(
     partial = path.with_name(path.name + ".partial")
     try:
         save_file(tensors, partial, metadata={"layerbench": json.dumps(about)})
+        partial.chmod(0o644)   # safetensors writes for its owner alone
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
