@@ -1,0 +1,140 @@
+"The command as a shell sees it"
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CLI = [sys.executable, "-m", "layerbench.cli"]
+
+
+def start(*words, **how):
+    return subprocess.run(CLI + [str(w) for w in words], capture_output=True, text=True, timeout=100, **how)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    "Somebody's photograph: wide, lying on its side"
+    path = tmp_path / "mine" / "garden.jpg"
+    path.parent.mkdir()
+    rows, columns = np.mgrid[:60, :90]
+    disc = ((rows - 30) ** 2 + (columns - 40) ** 2 < 400)[..., None]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.where(disc, [220, 60, 40], [90, 120, 90]).astype(np.uint8)).save(path, exif=exif)
+    return path
+
+
+def test_help_answers_at_once():
+    def once():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = start("--help")
+        assert done.returncode == 0 and all(c in done.stdout for c in ("chapters", "train", "sample", "teach", "segment", "evaluate", "speed"))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert min(once() for _ in range(3)) < .5   # its own time, which is the wall's on a machine that has nothing else to do
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys\nfrom layerbench.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: print(sorted({'torch', 'numpy', 'PIL', 'lightning_fabric'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.endswith("[]\n")
+
+
+def test_chapters(shell):
+    code, out, err = shell("chapters")
+    assert (code, err) == (0, "") and "perturbgan" in out and "smoke" in out
+
+
+def test_train_writes_a_run(tiny):
+    assert {"config.json", "checkpoint.pt", "curves.csv", "environment.json", "samples"} <= {p.name for p in tiny.run.iterdir()}
+    config = json.loads((tiny.run / "config.json").read_text())
+    assert config["data"] == {"source": "scenes", "split": "train", "seed": 0, "n": 32, "size": 18} and config["preset"] == "smoke"
+
+
+def test_resume_needs_nothing_but_the_folder(shell, tmp_path):
+    out = tmp_path / "run"
+    assert shell("train", "perturbgan", "--preset", "smoke", "--n", 24, "--steps", 2, "--out", out, "--set", "shift=0.2", "--seed", 3, "--device", "cpu")[0] == 0
+    code, said, _ = shell("train", "--resume", "--out", out, "--steps", 4, "--device", "cpu")
+    assert code == 0 and "4 steps" in said
+    code, said, _ = shell("train", "perturbgan", "--resume", "--out", out, "--steps", 5, "--preset", "smoke", "--seed", 3, "--n", 24, "--set", "shift=0.2", "--device", "cpu")
+    assert code == 0 and "5 steps" in said   # saying the same again is fine
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    out = tmp_path / "run"
+    going = subprocess.Popen(CLI + ["train", "perturbgan", "--preset", "smoke", "--set", "stage_images=1000000,1000000", "--n", "24", "--out", str(out), "--device", "cpu"],
+                             stderr=subprocess.PIPE, text=True)
+    while not (out / "checkpoint.pt").exists() and going.poll() is None: time.sleep(.05)
+    going.send_signal(signal.SIGINT)
+    _, err = going.communicate(timeout=60)
+    assert going.returncode == 130 and err.splitlines()[-1] == f"layerbench: stopped; go on from the last checkpoint with `layerbench train --resume --out {out}`"
+
+
+def test_photographs_are_trained_on_and_recognised(shell, tmp_path, monkeypatch):
+    mine, out = tmp_path / "mine", tmp_path / "run"
+    mine.mkdir()
+    for i in range(4): Image.new("RGB", (30 + i, 24), (60 * i, 99, 50)).save(mine / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    assert shell("train", "perturbgan", "--preset", "smoke", "--data", "mine", "--steps", 1, "--out", out, "--device", "cpu")[0] == 0
+    monkeypatch.chdir("/")
+    assert shell("train", "--resume", "--data", mine, "--steps", 2, "--out", out, "--device", "cpu")[0] == 0
+    (mine / "3.png").rename(mine / "5.png")
+    code, _, err = shell("train", "--resume", "--steps", 3, "--out", out, "--device", "cpu")
+    assert code == 2 and "cannot be resumed with other settings (data was" in err
+
+
+def test_sample(shell, tiny, tmp_path):
+    for source in (tiny.run, tiny.weights):
+        out = tmp_path / source.name
+        assert shell("sample", source, "--n", 2, "--out", out, "--device", "cpu")[0] == 0
+        assert sorted(p.name for p in out.iterdir()) == sorted([f"000{i}_{k}.png" for i in range(2) for k in ("bg", "cutout", "fg", "image", "mask")] + ["sheet.png"])
+    assert Image.open(out / "0000_mask.png").mode == "L"
+
+
+def test_segment_writes_masks_of_the_pictures_own_size(shell, tiny, picture, tmp_path):
+    Image.open(picture).convert("L").save(picture.with_suffix(".bmp"))   # the same name twice: both get their mask
+    out = tmp_path / "out"
+    assert shell("segment", tiny.weights, picture, picture.parent, "--out", out, "--device", "cpu")[0] == 0
+    assert sorted(p.name for p in out.iterdir()) == [f"garden{n}_{k}.png" for n in ("-2", "-3", "") for k in ("cutout", "mask")]
+    mask, cutout = Image.open(out / "garden_mask.png"), Image.open(out / "garden_cutout.png")
+    assert (mask.size, mask.mode) == ((60, 90), "L") and (cutout.size, cutout.mode) == ((60, 90), "RGBA")   # upright
+    assert np.array_equal(np.asarray(cutout)[..., 3], np.asarray(mask))
+
+
+def test_segment_needs_a_segmenter(shell, tiny, picture, tmp_path):
+    code, _, err = shell("segment", tiny.run, picture, "--out", tmp_path / "out", "--device", "cpu")
+    assert code == 2 and "has no segmenter yet; `layerbench teach" in err and not (tmp_path / "out").exists()
+
+
+def test_evaluate_prints_one_json_object_and_nothing_else(tiny):
+    done = start("evaluate", tiny.weights, "--n", 4, "--json", "-", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert {"iou", "iou_pooled", "iou_inverted", "dice", "miou", "accuracy", "coverage", "n", "data", "split", "seed", "health", "floors", "ceiling", "paths"} <= set(found)
+    assert (found["n"], found["data"], found["split"], found["seed"]) == (4, "scenes", "test", 0)
+    assert 0 <= found["iou"] <= 1 and found["iou"] == found["paths"]["segmenter"]["iou"]
+
+
+def test_evaluate_prints_a_table_and_writes_a_file(shell, tiny, tmp_path):
+    code, out, _ = shell("evaluate", tiny.weights, "--n", 4, "--json", tmp_path / "new" / "found.json", "--device", "cpu")
+    assert code == 0 and "segmenter" in out and "(floor)" in out and "(ceiling)" in out
+    assert json.loads((tmp_path / "new" / "found.json").read_text())["n"] == 4
+
+
+def test_speed(shell):
+    code, out, _ = shell("speed", "perturbgan", "--preset", "smoke", "--seconds", .3, "--json", "-", "--device", "cpu")
+    row, = json.loads(out)
+    assert code == 0 and row["images_per_second"] > 0 and row["memory_mib"] > 0 and 0 < row["matmul_share"] < 1.5
+    code, out, _ = shell("speed", "perturbgan", "--preset", "smoke", "--seconds", .3, "--device", "cpu")
+    assert code == 0 and out.splitlines()[0].startswith("chapter") and out.splitlines()[1].startswith("perturbgan")
+
+
+def test_a_closed_pipe_is_no_error():
+    done = subprocess.run(f"{sys.executable} -m layerbench.cli chapters | head -0", shell=True, capture_output=True, text=True, env=os.environ)
+    assert done.stderr == ""
