@@ -40,7 +40,7 @@ pytest: setup
 	$(BIN)/python -m pytest -q tests
 
 readme: setup
-	$(BIN)/jupyter nbconvert --to markdown --output-dir . --output README nbs/index.ipynb
+	$(BIN)/python tests/readme.py
 
 weights: setup
 	papers/perturbgan/weights.sh $(BIN)

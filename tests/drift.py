@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import readme
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -30,7 +32,7 @@ def main():
         copy_tree(copy)
         run("nbdev_export", cwd=copy)
         run("nbdev_clean", cwd=copy)
-        run("jupyter", "nbconvert", "--to", "markdown", "--output-dir", ".", "--output", "README", "nbs/index.ipynb", cwd=copy)
+        readme.main(Path(copy))
         changed = run("git", "diff", "--name-only", cwd=copy).split()
         new = run("git", "ls-files", "--others", "--exclude-standard", cwd=copy).split()
         if changed or new:
