@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'ABOUT', 'DEVICE', 'OPEN', 'COLUMNS', 'option', 'command', 'Parser', 'unknown', 'number', 'parse',
-           'sentence', 'main', 'chapters', 'assignments', 'source', 'fresh', 'recorded', 'train', 'report', 'reopened',
-           'save', 'sample', 'teach', 'photographs', 'cut', 'segment', 'evaluate', 'called', 'spoken', 'finite',
+           'sentence', 'main', 'chapters', 'assignments', 'source', 'called', 'fresh', 'recorded', 'train', 'report',
+           'reopened', 'save', 'sample', 'teach', 'photographs', 'cut', 'segment', 'evaluate', 'spoken', 'finite',
            'table', 'elsewhere', 'speed', 'speed_row']
 
 # %% ../nbs/cli.ipynb #eb56a678
@@ -159,6 +159,12 @@ def source(
 )->str:       # the same from any folder
     "A path is written down whole: a run may be resumed from elsewhere"
     return word if word.partition(":")[0] == "scenes" or not Path(word).expanduser().exists() else str(Path(word).expanduser().resolve())
+
+def called(
+    word:str, # a data set's name or path
+)->str:
+    "A path without its folders: results are shared, folders are not"
+    return word if word.partition(":")[0] == "scenes" else Path(word).name
 
 def fresh(
     args, # of `train`
@@ -378,12 +384,6 @@ def evaluate(args):
     print(table(found))
 
 # %% ../nbs/cli.ipynb #528cb254
-def called(
-    word:str, # a data set's name or path
-)->str:
-    "A path without its folders: results are shared, folders are not"
-    return word if word.partition(":")[0] == "scenes" else Path(word).name
-
 def spoken(
     args,  # of `evaluate`
 )->str:

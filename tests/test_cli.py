@@ -70,7 +70,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     out = tmp_path / "run"
     going = subprocess.Popen(CLI + ["train", "perturbgan", "--preset", "smoke", "--set", "stage_images=1000000,1000000", "--n", "24", "--out", str(out), "--device", "cpu"],
                              stderr=subprocess.PIPE, text=True)
-    while not (out / "checkpoint.pt").exists() and going.poll() is None: time.sleep(.05)
+    while not (out / "samples").exists() and going.poll() is None: time.sleep(.05)
     going.send_signal(signal.SIGINT)
     _, err = going.communicate(timeout=60)
     assert going.returncode == 130 and err.splitlines()[-1] == f"layerbench: stopped; go on from the last checkpoint with `layerbench train --resume --out {out}`"

@@ -1,0 +1,48 @@
+"""Papermill runs each chapter as a pipeline would, and what was learnt still measures what its results say"""
+import json
+import math
+from pathlib import Path
+
+import papermill
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOLERANCE = .01   # of an IoU: other processors round differently; a change that breaks what was learnt moves it by far more
+
+
+def results(key, name): return json.loads((ROOT / "papers" / key / "results" / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="module", params=sorted(p.stem for p in (ROOT / "nbs" / "chapters").glob("*.ipynb")))
+def chapter(request, tmp_path_factory):
+    "(name, what the chapter wrote to `out`)"
+    folder = tmp_path_factory.mktemp(request.param)
+    parameters = dict(preset="smoke", steps=12, out=str(folder / "out.json"), samples=128)
+    papermill.execute_notebook(ROOT / "nbs" / "chapters" / f"{request.param}.ipynb", folder / "run.ipynb", parameters, kernel_name="python3",
+                               store_widget_state=False, progress_bar=False)
+    return request.param, json.loads((folder / "out.json").read_text())
+
+
+def test_the_chapter_trains(chapter):
+    name, out = chapter
+    assert out["chapter"] == name and out["steps"] == 12
+    assert {"d/adv", "g/adv"} <= set(out["losses"]) and all(math.isfinite(v) for v in out["losses"].values())
+
+
+def test_shipped_weights_measure_what_results_say(chapter):
+    name, out = chapter
+    kept, found = results(name, "cpu"), out["evaluated"]
+    for k in ("data", "split", "seed", "n", "size"): assert found[k] == kept[k], f"{k} differs: the two cannot be compared"
+    for k in ("iou", "iou_pooled", "iou_inverted", "dice", "miou", "accuracy", "coverage"):
+        assert abs(found[k] - kept[k]) <= TOLERANCE, f"{k} is {found[k]}, results/cpu.json says {kept[k]}"
+    assert found["ceiling"] == pytest.approx(kept["ceiling"], abs=TOLERANCE)
+
+
+def test_the_taught_segmenter_beats_its_floors(chapter):
+    _, out = chapter
+    for floor, value in out["evaluated"]["floors"].items(): assert out["evaluated"]["iou"] > value, f"{floor} reaches {value}"
+
+
+def test_a_misspelt_preset_stops_the_chapter(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="there is no preset 'smoek'"):
+        papermill.execute_notebook(ROOT / "nbs" / "chapters" / "perturbgan.ipynb", tmp_path / "run.ipynb", dict(preset="smoek"), kernel_name="python3", progress_bar=False)
