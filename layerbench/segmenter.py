@@ -159,12 +159,12 @@ def invent(
 
 # %% ../nbs/segmenter.ipynb #e59aa862
 def offsets(
-    method,        # its knobs `dx` and `dy` say what training saw, in pixels of full size
-    layers:Layers, # to be moved; smaller than `method.size` while it grows
+    method,        # its knobs `dx` and `dy` say what training saw, in pixels of what it paints
+    layers:Layers, # to be moved
     dice:Dice,
 )->Tensor:         # (dy, dx), (n,2) whole pixels
     "A random move within the range that the method was trained with"
-    reach = {k.name: k.trained[1] * layers.mask.shape[-1] / method.size for k in method.perturbations if k.trained}
+    reach = {k.name: k.trained[1] for k in method.perturbations if k.trained}
     draw = lambda name: dice.uniform(len(layers), low=-1, high=1) * reach.get(name, 0)
     return torch.stack([draw('dy'), draw('dx')], 1).round().long()
 

@@ -290,7 +290,7 @@ def disturb(
     layers = layers.shift(random_offsets(dice, len(layers), c.shift * layers.mask.shape[-1]), c.pad)
     return layers.contrast(dice.uniform(len(layers), low=1 - c.contrast, high=1 + c.contrast)) if c.contrast else layers
 
-# %% ../../nbs/chapters/perturbgan.ipynb #74a2afb5
+# %% ../../nbs/chapters/perturbgan.ipynb #cd7b9867
 class LayeredStyleGAN(Method):
     "Generator, critic and averaged generator; paints, and scores pictures"
     Config = Settings
@@ -303,12 +303,14 @@ class LayeredStyleGAN(Method):
         names = ("bg", "fg") if config.generator.startswith("two") else ("picture",)
         self.space = CodeSpace(*(Normal(n, config.latent, tied=names[0] if n != names[0] else None) for n in names))
         self.views = [Knob("truncation", 1., 0., 1.5, .05, "truncation"), Knob("noise", 1, 0, 99, 1, "noise seed (0: none)")]
-        self.perturbations, self._centre = knobs(config, self.size), None
+        self._centre = None
 
     @property
     def size(self)->int: return 2 * 2**len(self.config.widths)
     @property
     def length(self)->int: return sum(stage_images(self.config))
+    @property
+    def perturbations(self)->list[Knob]: return knobs(self.config, 4 * 2**self.place()[0])   # in pixels of what it paints now
     def place(self)->tuple[int, float]: return place(self.config, self.seen)
     def demand(self)->tuple[int, int]: return self.config.stage_batch[self.place()[0] - 1], 4 * 2**self.place()[0]
 
@@ -459,7 +461,8 @@ class PerturbGAN(Painter):
 # 11,000 small steps instead of 70,000 large ones, most of them at 16 px, where a step costs half: see papers/perturbgan/notes.md
 _cpu = dict(widths=(64, 64, 32, 16), latent=128, depth=4, stage_images=(10_000, 130_000, 40_000), stage_batch=(16, 16, 16), rate=4e-3, noise_rate=.02, ema=.995,
             shift=.1875, mask_bias=-1., least=.18, contrast=.3, penalty_every=4, encoder_width=16, encoder_steps=300, encoder_rate=1e-3)
-_gpu = dict(widths=(256, 256, 128, 64, 32), latent=256, depth=4, stage_images=(80_000, 120_000, 200_000, 500_000), stage_batch=(64, 64, 32, 32), least=.14, contrast=.3)
+_gpu = dict(widths=(256, 256, 128, 64, 32), latent=256, depth=4, stage_images=(80_000, 300_000, 300_000, 400_000), stage_batch=(64, 64, 32, 32), rate=2e-3, noise_rate=.05,
+            shift=.1875, mask_bias=-1., least=.18, contrast=.3)   # not yet tried on a GPU: what the laptop preset learnt, carried over
 _paper = dict(widths=(512, 512, 512, 512, 256, 128), stage_images=(1_200_000,) * 5, stage_batch=(256, 128, 64, 32, 32))
 PerturbGAN.presets = {
     "smoke": dict(widths=(16, 16, 8), latent=16, depth=2, stage_images=(64, 64), stage_batch=(8, 8), encoder_width=4, encoder_chunk=8, encoder_steps=4, least=.14, contrast=.3, penalty_every=2),
