@@ -31,7 +31,7 @@ test: setup check notebooks pytest
 
 # notebook and module must not differ, nor README and its notebook, nor would cleaning change a notebook
 check: setup
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/drift.py
+	$(BIN)/python tests/drift.py
 
 notebooks: setup
 	$(BIN)/nbdev_test --n_workers 1 --skip_file_re '^(perturbgan|index)' --pause 0

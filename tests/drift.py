@@ -10,6 +10,7 @@ from pathlib import Path
 import readme
 
 ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent   # nbdev of this environment, whatever the path says
 
 
 def run(*command, cwd): return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
@@ -30,8 +31,8 @@ def copy_tree(to):
 def main():
     with tempfile.TemporaryDirectory() as copy:
         copy_tree(copy)
-        run("nbdev_export", cwd=copy)
-        run("nbdev_clean", cwd=copy)
+        run(BIN / "nbdev_export", cwd=copy)
+        run(BIN / "nbdev_clean", cwd=copy)
         readme.main(Path(copy))
         changed = run("git", "diff", "--name-only", cwd=copy).split()
         new = run("git", "ls-files", "--others", "--exclude-standard", cwd=copy).split()
