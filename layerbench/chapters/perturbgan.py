@@ -484,11 +484,9 @@ PerturbGAN.presets = {
 # %% ../../nbs/chapters/perturbgan.ipynb #4559e50f
 class Encoder(nn.Module):
     "A picture to one style per network, block and site"
-    def __init__(self, config:Settings, networks:int):
+    def __init__(self, config:Settings, networks:int, side:int):  # side of the pictures in pixels
         super().__init__()
-        blocks = len(config.widths)
-        side = 4 * 2**(blocks - 1)
-        small = side < 64
+        blocks, small = len(config.widths), side < 64
         self.shape = (networks, blocks, 2, config.latent)
         self.trunk = ResNet18(config.encoder_width, small)
         end = math.ceil(side / (8 if small else 32))
@@ -520,7 +518,7 @@ def fit_styles(
     start = torch.stack([w.expand(len(images), -1) for w in method.centre().values()], 1)[:, :, None, None].expand(-1, -1, len(c.widths), 2, -1)
     with torch.random.fork_rng(devices=[] if images.device.type == "cpu" else [images.device]):
         torch.manual_seed(seed)
-        encoder = None if direct else Encoder(c, start.shape[1]).to(images.device)
+        encoder = None if direct else Encoder(c, start.shape[1], images.shape[-1]).to(images.device)
     free = start.clone().requires_grad_()
     optimiser = torch.optim.Adam([free], lr=.02) if direct else torch.optim.Adam(encoder.parameters(), lr=c.encoder_rate)
     with torch.no_grad(): wanted = frozen[0].features(images, stage, side=8)
