@@ -25,7 +25,7 @@ $(VENV)/.ready: constraints.txt pyproject.toml
 	@touch $@
 
 lab: setup
-	$(BIN)/jupyter lab nbs/chapters/perturbgan.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/chapters/perturbgan.ipynb
 
 test: setup check notebooks pytest
 
