@@ -94,6 +94,7 @@ class Method(ABC):
     space:CodeSpace=None         # what its generator is driven by
     views:list[Knob]=[]          # what changes how latents are painted
     perturbations:list[Knob]=[]  # its own perturbation, for `perturb`
+    mixes:list[Knob]=[]          # crossovers of style mixing, for `mix`; at rest nothing is mixed
     capabilities:dict={}         # name -> what it does, in a line: 'encode', 'segment', 'score', ...
 
     def __init__(self, config):
@@ -113,16 +114,21 @@ class Method(ABC):
         "Layers from codes"
         return self.paint(self.latents(codes), **view)
     def perturb(self, layers:Layers, **knobs)->Layers: return layers
+    def mix(self, latents:dict, other:dict, **crossovers)->dict:
+        "What `paint` takes, with the later styles of another draw; for methods with `mixes`"
+        return latents
     def can(self, name:str)->bool: return name in self.capabilities
 
     # training
     @abstractmethod
     def start(self, fabric): "Move the networks to the device and make their optimisers"
     @abstractmethod
-    def demand(self)->tuple[int, int]: "Size of the next joined batch of real pictures, and their side in pixels"
+    def demand(self)->tuple[int, int]: "Size of the next joined batch of real pictures (0 for none), and their side in pixels"
     @property
     @abstractmethod
     def length(self)->int: "Real pictures in a whole training"
+    @property
+    def done(self)->bool: return self.seen >= self.length
     @abstractmethod
     def train_step(self, real:Tensor, dice)->dict[str, Tensor]: "Every update of the paper's iteration; named losses as tensors"
 

@@ -236,10 +236,11 @@ class Trainer:
 
     def step(self):
         "One iteration: the next real pictures, and whatever the paper does with them"
-        batch, side = self.method.demand()
+        batch, side = self.method.demand()   # 0 pictures where an iteration needs none
         world = self.fabric.world_size
         if batch % world: raise ValueError(f"a batch of {batch} cannot be shared by {world} ranks; choose a number of ranks that divides it")
-        self.curves.add(self.method.train_step(self.feed.draw(batch // world, side, self.dice), self.dice))
+        real = self.feed.draw(batch // world, side, self.dice) if batch else None
+        self.curves.add(self.method.train_step(real, self.dice))
         self.steps += 1
 
     @torch.no_grad()
@@ -283,7 +284,9 @@ def train(
     torch.manual_seed(seed)   # decides the first weights
     method = make(name, preset, overrides)
     method.start(fabric)
-    trainer = Trainer(method, Batches(pictures, seed, getattr(method.config, "crop", 1.), fabric.device), run, fabric, seed)
+    c = method.config
+    feed = Batches(pictures, seed, getattr(c, "crop", 1.), fabric.device, getattr(c, "zoom", False), getattr(c, "flip", 0.))
+    trainer = Trainer(method, feed, run, fabric, seed)
     if begun and run.checkpoint.is_file(): trainer.load()
     elif fabric.is_global_zero:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -323,7 +326,7 @@ def _loop(trainer, steps, minutes, every, look_seconds, save_seconds, probe, wat
     def due():
         if steps is not None and trainer.steps >= steps: return False
         if minutes is not None and trainer.seconds >= minutes * 60: return False
-        return method.seen < method.length
+        return not method.done
     try:
         while due():
             before = method.seen

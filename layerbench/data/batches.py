@@ -95,9 +95,12 @@ class Batches:
         seed:int=0,            # order of the pictures
         enlarge:float=1.125,   # pictures are resized to this times the side asked for, then cropped; 1 for no crop
         device="cpu",          # where the bytes live
+        zoom:bool=False,       # crops of random size, from `side` to all of the source, resized to `side`
+        flip:float=0.,         # probability of a mirrored picture
     ):
         if enlarge < 1: raise ValueError(f"enlarge is {enlarge}; expected 1 (no crop) or more")
         self.images, self.seed, self.enlarge, self.served = pictures.images.to(device), seed, enlarge, 0
+        self.zoom, self.flip = zoom, flip
         self._sized, self._order = (None, None), (None, None)
 
     def _source(self, side):
@@ -121,10 +124,23 @@ class Batches:
         start = self.served + dice.rank * n
         index = torch.tensor([self._picture(p) for p in range(start, start + n)], device=self.images.device)
         self.served += n * dice.world
-        source = self._source(side)
+        found = self._zoomed(index, side, dice) if self.zoom else self._cropped(index, side, dice)
+        if not self.flip: return found
+        return torch.where(dice.uniform(n, 1, 1, 1) < self.flip, found.flip(-1), found)
+
+    def _cropped(self, index, side, dice):
+        source, n = self._source(side), len(index)
         spare = source.shape[-1] - side
         if spare == 0: return as_floats(source[index])
         top, left = dice.integers(n, 0, spare + 1), dice.integers(n, 0, spare + 1)
         across = torch.arange(side, device=source.device)
         rows, cols = top[:, None] + across, left[:, None] + across
         return as_floats(source[index[:, None, None], :, rows[:, :, None], cols[:, None]].permute(0, 3, 1, 2).contiguous())
+
+    def _zoomed(self, index, side, dice):
+        source, n = as_floats(self._source(side)[index]), len(index)
+        share = dice.uniform(n, low=side / source.shape[-1], high=1)                           # of the source's side
+        middle = dice.uniform(n, 2, low=-1, high=1) * (1 - share[:, None])
+        matrix = torch.cat([torch.diag_embed(share[:, None].expand(n, 2)), middle[:, :, None]], 2)
+        # hardly smaller than what it is read from (the source is `enlarge` times the side), so that no anti-aliasing is needed
+        return nnF.grid_sample(source, nnF.affine_grid(matrix, (n, 3, side, side), align_corners=False), padding_mode="border", align_corners=False)
