@@ -245,12 +245,10 @@ class Trainer:
 
     @torch.no_grad()
     def look(self)->tuple:
-        "Layers of the fixed codes, and what can be read off them at once"
+        "Layers of the fixed codes, and what the detectors of `measure.health` read off them alone"
+        from layerbench.measure.health import quick   # needs only layers and masks
         layers = self.method.generate(self.fixed)
-        mask, edge = layers.mask, 1
-        rim = torch.cat([mask[:, :, :edge].flatten(1), mask[:, :, -edge:].flatten(1), mask[:, :, :, :edge].flatten(1), mask[:, :, :, -edge:].flatten(1)], 1)
-        return layers, {"health/coverage": mask.mean().item(), "health/border": rim.mean().item(),
-                        "health/grey": torch.minimum(mask, 1 - mask).mean().item(), "health/difference": (layers.fg - layers.bg).abs().mean().item()}
+        return layers, {f"health/{k}": v for k, v in quick(layers, getattr(self.method.config, "least", .05)).items()}
 
 # %% ../nbs/train.ipynb #5450a7f3
 def train(

@@ -207,6 +207,7 @@ def make_oracle(
     n:int=6000,            # scenes to learn from
     batch:int=32,          # pictures per update
     width:int=16,          # channels of the U-Net
+    depth:int=3,           # its halvings; 4 suit 64 px
     seed:int=0,            # weights and lesson
     source:str='scenes',   # what to learn from, with masks and layers
     exam:int=512,          # held-out scenes
@@ -216,7 +217,7 @@ def make_oracle(
     "Teach an oracle and examine it on scenes that it has not seen"
     start = time()
     taught = lesson(source, n, size, 'train', seed, device=device)
-    segmenter = supervised(taught, steps, batch, seed, width, device=device, progress=progress)
+    segmenter = supervised(taught, steps, batch, seed, width, depth, device=device, progress=progress)
     seconds, held = time() - start, lesson(source, exam, size, 'test', seed, alone=1, device=device)
     seen, alone = segmenter.segment(held.floats()).split(exam)
     found = scores(seen, held.truth()[:exam])
@@ -233,7 +234,8 @@ def main(
     parser = argparse.ArgumentParser(COMMAND, description='Teach an oracle on scenes, with labels.',
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for name, default, text in [('size', 32, 'side in pixels'), ('steps', 3000, 'updates'), ('n', 6000, 'scenes to learn from'),
-                                ('batch', 32, 'pictures per update'), ('width', 16, 'channels of the U-Net'), ('seed', 0, 'of all chance'),
+                                ('batch', 32, 'pictures per update'), ('width', 16, 'channels of the U-Net'),
+                                ('depth', 3, 'halvings of the U-Net'), ('seed', 0, 'of all chance'),
                                 ('exam', 512, 'held-out scenes'), ('threads', 0, '0: as torch likes')]:
         parser.add_argument(f'--{name}', type=int, default=default, help=text)
     parser.add_argument('--source', default='scenes', help='scenes to learn from')
