@@ -291,6 +291,10 @@ def teach(args):
         raise ValueError(f"--out {args.out} does not end in .safetensors; weights are kept in that format")
     args.out.parent.mkdir(parents=True, exist_ok=True)   # a folder that cannot be made is refused now, not after the lesson
     method, _, record = reopened(args)
+    if Path(args.source).is_dir():
+        from layerbench.data.sources import open_pictures
+        data = record["data"]
+        method.settle(open_pictures(data["source"], min(data["n"] or 2000, 2000), method.size, data["split"], data["seed"]).floats())
     began = time.perf_counter()
     segmenter = lesson(method, args.steps, args.batch, args.seed)
     taught = {k: getattr(args, k) for k in ("steps", "batch", "seed")} | environment(method.device)

@@ -133,6 +133,14 @@ class Method(ABC):
     def train_step(self, real:Tensor, dice)->dict[str, Tensor]: "Every update of the paper's iteration; named losses as tensors"
 
     # keeping
+    def at(self, seen:int)->"Method":
+        "The method as it is after so many real pictures; what else follows from that number is set too"
+        self.seen = seen
+        return self
+
+    def settle(self, images:Tensor):
+        "What must be measured anew on real pictures (n,3,h,w) in [-1,1] before a method is kept, such as batch statistics; nothing by default"
+
     def to(self, device)->"Method":
         self.device = torch.device(device)
         for net in self.nets.values(): net.to(self.device)
@@ -216,7 +224,7 @@ def open_weights(
     if about["format"] != FORMAT: raise ValueError(f"{path} has format {about['format']}, this version reads format {FORMAT}; train it again or use the version that wrote it")
     method = make(about["chapter"], "", about["config"])
     load_nets(method, tensors, path)
-    method.seen = about["seen"]
+    method.at(about["seen"])
     mine = {k.removeprefix("segmenter/"): v.float() for k, v in tensors.items() if k.startswith("segmenter/")}
     return method.to(device), (about["segmenter"], mine) if mine else None, about["record"]
 

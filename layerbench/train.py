@@ -88,7 +88,7 @@ class Run:
             raise ValueError(f"{self.checkpoint} is of {state['chapter']!r}, but {self.path / 'config.json'} says {config['chapter']!r}; expected one method")
         method = make(config["chapter"], "", config["config"])
         load_nets(method, {f"{k}/{n}": v for k, net in state["method"]["nets"].items() for n, v in net.items()}, self.checkpoint)
-        method.seen = state["method"]["seen"]
+        method.at(state["method"]["seen"])
         return method.to(device)
 
 FORMAT = 1  # of checkpoints

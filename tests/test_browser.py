@@ -1,4 +1,4 @@
-"The explorer as a person meets it: JupyterLab, Chromium, Run All, a slider moved with the arrow keys"
+"Every chapter as a person meets it: JupyterLab, Chromium, Run All, a slider moved with the arrow keys"
 import os
 import re
 import shutil
@@ -16,12 +16,33 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from playwright.sync_api import sync_playwright
 
+from layerbench.method import chapters
+
 ROOT = Path(__file__).resolve().parent.parent
 SHOTS = ROOT / "ci-output"
-NOTEBOOKS = {"nbs/chapters/perturbgan.ipynb": {"preset": "smoke"}, "nbs/explore/panel.ipynb": {}}   # path -> parameters
+NOTEBOOKS = {path: {"preset": "smoke"} for name in chapters() if (ROOT / (path := f"nbs/chapters/{name}.ipynb")).is_file()}
+NOTEBOOKS["nbs/explore/panel.ipynb"] = {}   # path -> parameters
+WIDGETS = """from pathlib import Path
+import torch
+from layerbench.codes import Dice
+from layerbench.explore.discs import AbleDiscs
+from layerbench.explore.figures import layer_grid
+from layerbench.explore.history import history
+from layerbench.explore.inversion import inversion
+from layerbench.explore.side_by_side import side_by_side
+method = AbleDiscs()
+images = method.generate(method.space.sample(4, Dice(4))).image
+Path("samples").mkdir()
+for step in (100, 200): layer_grid(method.generate(method.space.sample(6, Dice(step))), 6, 48).save(f"samples/{step:07d}.png")
+#
+side_by_side({"32 px": method, "64 px": AbleDiscs(size=64), "a recorded sheet": "samples/0000200.png"}, seed=3, dx=5)
+#
+inversion(method, images, steps=300, every=20, progress=False)
+#
+history(".")""".split("#\n")   # cells of a page with every widget besides the explorer
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-component-update", "--disable-sync"]
-SECONDS = 120   # for one notebook to run, on two busy cores
+SECONDS = 240   # for one notebook to run where others keep the cores busy; a cell that fails ends the wait at once
 
 
 def chromium():
@@ -92,51 +113,74 @@ def until(what, seconds, sentence):
     pytest.fail(sentence)
 
 
+def prompts(page): return page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
+def done(page): return all(re.search(r"\[\d+\]", p) for p in prompts(page)[-1:]) and not any("*" in p for p in prompts(page))
+def failed(page):
+    "What failed cells show. JupyterLab 4.6 draws an error with the type of stderr, where warnings are, too: a traceback begins with a rule, a syntax error with its cell"
+    kinds = "application/vnd.jupyter.error", "application/vnd.jupyter.stderr"
+    found = page.locator(", ".join(f".jp-OutputArea-output[data-mime-type='{kind}']" for kind in kinds)).all_inner_texts()
+    return [text for text in found if re.match(r"\s*(-{40,}|Cell In\[|\w+(Error|Exception|Interrupt)\b)", text)]
+
+
+def written(folder, notebook, name):
+    "A notebook without outputs, where JupyterLab finds it"
+    for cell in notebook.cells:
+        if cell.cell_type == "code": cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+def run_all(page, address, name):
+    "Open a notebook and run it to its end; a cell that fails ends the test with what it says"
+    page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?token=lesson", timeout=60_000)   # a workspace each: no other notebook in it
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+    page.locator(".jp-NotebookPanel-toolbar").get_by_text("Python 3").first.wait_for(timeout=30_000)   # the kernel is known
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    until(lambda: done(page) or failed(page), SECONDS, f"{name} did not run to its end within {SECONDS} s")
+    assert not failed(page), f"{name} shows an error: {failed(page)[0][-1500:]}"
+
+
+def nudge(page, handle, key, times):
+    "Move a slider with the keyboard"
+    handle.focus()
+    for _ in range(times): page.keyboard.press(key)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_a_slider_moves_the_picture(browser, lab, path):
     folder, address = lab
     name = Path(path).stem
     notebook = load_notebook_node(str(ROOT / path))
-    for cell in notebook.cells:
-        if cell.cell_type == "code": cell.outputs, cell.execution_count = [], None
-    nbformat.write(parameterize_notebook(notebook, NOTEBOOKS[path]) if NOTEBOOKS[path] else notebook, folder / f"{name}.ipynb")
+    written(folder, parameterize_notebook(notebook, NOTEBOOKS[path]) if NOTEBOOKS[path] else notebook, name)
     SHOTS.mkdir(exist_ok=True)
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     try:
-        page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?token=lesson", timeout=60_000)   # a workspace each: no other notebook in it
-        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
-        page.locator(".jp-NotebookPanel-toolbar").get_by_text("Python 3").first.wait_for(timeout=30_000)   # the kernel is known
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-
+        run_all(page, address, name)
         explorer = page.locator(".jp-OutputArea .layerbench-explorer").first
-        def prompts(): return page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
-        def done(): return all(re.search(r"\[\d+\]", p) for p in prompts()[-1:]) and not any("*" in p for p in prompts())
-        def failed(): return page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']").all_inner_texts()
-        until(lambda: done() or failed(), SECONDS, f"{path} did not run to its end within {SECONDS} s")
-        assert not failed(), f"{path} shows an error: {failed()[0][-1500:]}"
         explorer.wait_for(timeout=15_000)
 
         explorer.evaluate("e => e.scrollIntoView({block: 'start'})")
         picture = explorer.locator(".panel-image img")
         still = bytes_of(picture)
         page.screenshot(path=SHOTS / f"{name}-before.png")
-        handle = explorer.locator("[class*='control-fg_1'] .noUi-handle, [class*='control-picture_1'] .noUi-handle").first
-        handle.focus()
-        for _ in range(12): page.keyboard.press("ArrowRight")
+        nudge(page, explorer.locator(".group-directions .noUi-handle").first, "ArrowRight", 12)
         until(lambda: bytes_of(picture) != still, 15, f"the slider of {path} was moved and its picture stayed as it was")
         time.sleep(1)   # at rest the picture is sent once more, exact
         page.screenshot(path=SHOTS / f"{name}-after.png")
         moved = bytes_of(picture)
         assert moved.startswith("137,80,78,71"), "at rest the picture should be a PNG"
 
-        handle = explorer.locator(".control-dx .noUi-handle")   # only the perturbed panel answers to the method's own perturbation
-        handle.focus()
-        shaken = explorer.locator(".panel-perturbed img")
+        shaken = explorer.locator(".panel-perturbed img")   # only the perturbed panel answers to the method's own perturbation
         still = bytes_of(shaken)
-        for _ in range(3): page.keyboard.press("ArrowLeft")
-        until(lambda: bytes_of(shaken) != still, 15, "dx was moved and the perturbed panel stayed as it was")
-        assert bytes_of(picture) == moved, "dx was moved and the plain picture changed"
+        nudge(page, explorer.locator(".group-perturbation .noUi-handle").first, "ArrowLeft", 3)
+        until(lambda: bytes_of(shaken) != still, 15, "a perturbation was moved and the perturbed panel stayed as it was")
+        time.sleep(1)
+        assert bytes_of(picture) == moved, "a perturbation was moved and the plain picture changed"
+
+        mixing = explorer.locator(".group-mixing .noUi-handle")
+        if mixing.count():   # the other seed's style, where a method can mix
+            nudge(page, mixing.first, "ArrowLeft", 8)
+            until(lambda: bytes_of(picture) != moved, 15, "the styles were mixed and the picture stayed as it was")
 
         upload = explorer.locator(".jupyter-button:has(.fa-upload)")
         if upload.count():   # a person's own picture, where there is a segmenter
@@ -147,7 +191,47 @@ def test_a_slider_moves_the_picture(browser, lab, path):
             explorer.evaluate("e => e.scrollIntoView({block: 'end'})")
             time.sleep(1)
             page.screenshot(path=SHOTS / f"{name}-upload.png")
-        assert not failed()
+        assert not failed(page)
     finally:
         page.screenshot(path=SHOTS / f"{name}-last.png")   # also when something went wrong: the first thing to look at
         page.close()
+
+
+def cells(*sources):
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return nbformat.v4.new_notebook(metadata={"kernelspec": kernel}, cells=[nbformat.v4.new_code_cell(s) for s in sources])
+
+
+def test_the_other_widgets_answer(browser, lab):
+    folder, address = lab
+    written(folder, cells(*WIDGETS), "widgets")
+    SHOTS.mkdir(exist_ok=True)
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    try:
+        run_all(page, address, "widgets")
+        for name, key in (("side-by-side", "ArrowRight"), ("inversion", "ArrowLeft"), ("history", "ArrowLeft")):
+            shown = page.locator(f".jp-OutputArea .layerbench-{name}").first
+            shown.wait_for(timeout=15_000)
+            shown.evaluate("e => e.scrollIntoView({block: 'start'})")
+            time.sleep(.5)
+            page.screenshot(path=SHOTS / f"widgets-{name}.png")
+            moving = shown.locator("img").nth(1 if name == "inversion" else 0)   # beside the given picture stands the repainted one
+            still = bytes_of(moving)
+            nudge(page, shown.locator(".noUi-handle").first, key, 8)
+            until(lambda: bytes_of(moving) != still, 15, f"the slider of {name} was moved and its picture stayed as it was")
+        assert not failed(page)
+    finally:
+        page.screenshot(path=SHOTS / "widgets-last.png")
+        page.close()
+
+
+def test_a_cell_that_fails_is_told_at_once(browser, lab):
+    "A test of the test: JupyterLab 4.6 shows errors in another way than 4.5 did"
+    folder, address = lab
+    written(folder, cells("import warnings; warnings.warn('a warning is no error')", "raise ValueError('a reason to be told')", "'never run'"), "fails")
+    page = browser.new_page()
+    try:
+        start = time.time()
+        with pytest.raises(AssertionError, match="(?s)fails shows an error.*a reason to be told"): run_all(page, address, "fails")
+        assert time.time() - start < 60 and len(failed(page)) == 1
+    finally: page.close()

@@ -1,4 +1,5 @@
 "The explorer over the bench's own methods: pure pixels, controls that change what they should and only that, states that travel"
+import html
 import io
 import json
 import statistics
@@ -10,9 +11,13 @@ import torch
 from PIL import Image
 
 from layerbench.data.batches import Pictures
+from layerbench.codes import Category, CodeSpace, Dice, Normal
 from layerbench.explore import explore
-from layerbench.explore.discs import Discs
+from layerbench.explore.discs import AbleDiscs, Discs
 from layerbench.explore.figures import layer_grid
+from layerbench.explore.history import history
+from layerbench.explore.inversion import inversion
+from layerbench.explore.side_by_side import side_by_side
 from layerbench.explore.renderer import Renderer, latency, timed
 from layerbench.layers import Layers
 from layerbench.method import make, save_weights
@@ -31,7 +36,7 @@ def grown(overrides={}):
     return method
 
 
-METHODS = {"discs": Discs, "perturbgan": grown, "perturbgan single": lambda: grown({"generator": "single"}),
+METHODS = {"discs": Discs, "able discs": AbleDiscs, "perturbgan": grown, "perturbgan single": lambda: grown({"generator": "single"}),
            "perturbgan plain": lambda: grown({"generator": "plain"})}
 
 
@@ -184,6 +189,119 @@ def test_runs_and_weights_open_by_name(tmp_path):
 
 def test_a_source_that_is_not_there_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="there is no run or weights file"): explore(str(tmp_path / "nothing"))
+
+
+def test_mixing_takes_the_partner_and_nothing_else(renderer):
+    method, rest = renderer.method, {"seed": 4, "seed_b": 9}
+    for knob in method.mixes:
+        assert knob.value == knob.high and differ(renderer, rest, rest | {"t": 0.}) == set()
+        theirs = renderer.check(rest | {knob.name: 0})
+        assert differ(renderer, rest, theirs) and differ(renderer, theirs, theirs | {"seed_b": 10})
+        if knob.name == "mix_fg": assert "background" not in differ(renderer, rest, theirs)
+        if knob.name == "mix_bg": assert differ(renderer, rest, theirs) <= {"background", "image", "perturbed"}
+    if method.mixes:   # all styles of the partner are the partner
+        all_theirs = renderer.render(rest | {k.name: 0 for k in method.mixes}).panels
+        if len(method.mixes) == len(method.latents(method.space.sample(1, Dice(0)))):
+            assert (all_theirs["image"] == renderer.render({"seed": 9}).panels["image"]).all()
+    else: assert not any(c.group == "mixing" for c in renderer.controls.values())
+
+
+def test_a_coarser_stage_is_a_view(layered):
+    if "stage" not in layered.controls: pytest.skip("this method does not paint at other stages")
+    control = layered.controls["stage"]
+    rest, coarse, between = (layered.render({"seed": 4, "dx": 2, "stage": s}) for s in (control.value, 1., 1.5))
+    assert [len(f.layers.mask[0, 0]) for f in (coarse, between, rest)] == [8, 16, 16] and not coarse.error
+    assert (rest.layers.image == layered.method.generate(layered.method.space.sample(1, Dice(4))).image).all()
+
+
+def test_a_child_class_leaves_mask_and_background_alone():
+    class Classes(Discs):   # as a method with classes has it: a lock between two noises, and a child within its parent
+        space = CodeSpace(Normal("bg", 4), Normal("fg", 4, tied="bg"), Category("tone", 2), Category("colour", 6, parent="tone"))
+    explorer = explore(Classes(), seed=3)
+    for number in range(6):
+        assert differ(explorer.renderer, {"seed": 3}, {"seed": 3, "colour": number}) <= {"image", "foreground", "cutout", "perturbed"}
+    explorer.inputs["tone"].list.value = 1
+    assert [o for _, o in explorer.inputs["colour"].list.options] == ["as drawn", 3, 4, 5]
+    explorer.inputs["colour"].list.value = 5
+    explorer.inputs["tone"].list.value = 0     # another parent lets go of the child
+    explorer.queue.settle()
+    assert explorer.state["colour"] is None and explorer.frame.classes["tone"] == 0
+    lock = explorer.inputs["fg_tied"]
+    assert lock.description == "lock: fg follows bg" and lock.value
+    explorer.inputs["bg_seed"].value = 9       # locked, both move
+    explorer.queue.settle()
+    both = explorer.frame.panels
+    lock.value, explorer.inputs["bg_seed"].value = False, 5
+    explorer.inputs["fg_seed"].value = 9
+    explorer.queue.settle()
+    assert (explorer.frame.panels["mask"] == both["mask"]).all() and (explorer.frame.panels["background"] != both["background"]).any()
+    lock.value = True
+    assert explorer.state["fg_seed"] is None
+
+
+def test_a_matrix_follows_its_knobs():
+    explorer = explore(AbleDiscs())
+    assert "-0.250" not in explorer.matrix.value
+    explorer.inputs["dx"].value = 4
+    explorer.queue.settle()
+    assert "-0.250" in explorer.matrix.value and explorer.frame.matrix[0][2] == -.25
+    assert not explore(Discs()).matrix.value
+
+
+def as_file(image):
+    file = io.BytesIO()
+    Image.fromarray(((image[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_picture_is_segmented_and_sorted_by_a_method_that_can():
+    method = AbleDiscs()
+    upload = explore(method).upload
+    upload.show(as_file(method.generate(method.space.sample(1, Dice(2)) | {"colour": torch.tensor([3])}).image))
+    assert "of the picture" in upload.message.value and upload.tiles["mask"].shown.max() > 200
+    first = upload.classes.children[1].children
+    assert "colour 3" in first[0].value and len(first[1].value) > 100 and len(upload.classes.children) == 1 + 5
+    assert explore(Discs()).upload is None
+
+    class Wrong(AbleDiscs):
+        def cluster(self, images): return super().cluster(images)[:, :4]
+    upload = explore(Wrong()).upload
+    upload.show(as_file(torch.zeros(1, 3, 40, 60)))
+    assert "sorts into 4 classes, but its category 'colour' has 6" in html.unescape(upload.message.value)
+
+
+def test_rows_side_by_side_share_their_sliders(tmp_path):
+    run = train("perturbgan", Pictures(torch.randint(0, 255, (32, 3, 16, 16), dtype=torch.uint8)), tmp_path / "run", "smoke", steps=2, progress=False)
+    save_weights(tmp_path / "some.safetensors", run.method())
+    run_sheet = next((run.path / "samples").glob("*.png"))
+    page = side_by_side([run, tmp_path / "some.safetensors", run_sheet], 3, dx=1)
+    assert list(page.renderers) == ["smoke (run)", "some"] and list(page.sheets) == [run_sheet.stem] and page.state["dx"] == 1
+    before = page.picture.value
+    page.inputs["seed"].value = 8
+    page.queue.settle()
+    assert page.picture.value != before and page.state["seed"] == 8
+    assert side_by_side([run_sheet]).plain().width > 100                       # recorded sheets alone
+    assert "different code spaces" in side_by_side([run, Discs(size=16)]).children[-1].value
+    with pytest.raises(ValueError, match="shared control 'dz'"): side_by_side([run], dz=1)
+
+
+def test_a_training_is_seen_again(tmp_path):
+    run = train("perturbgan", Pictures(torch.randint(0, 255, (32, 3, 16, 16), dtype=torch.uint8)), tmp_path / "run", "smoke", steps=4, every=2, look_seconds=0, progress=False)
+    seen = history(run.path)
+    assert "step 4, 32 pictures" in seen.line.value and "coverage" in seen.line.value
+    seen.slider.value = 0
+    assert seen.picture.value == (run.path / "samples" / "0000002.png").read_bytes()
+    with pytest.raises(ValueError, match="holds no samples"): history(tmp_path)
+
+
+def test_a_picture_is_repainted_step_by_step():
+    methods = [AbleDiscs()] + [m for m in [grown()] if m.can("trace")]
+    for method in methods:
+        scrub = inversion(method, torch.rand(3, 3, 20, 30) * 2 - 1, steps=4, every=3, progress=False)
+        assert scrub.fit.steps == [0, 3, 4] and all(0 <= e <= 2 for row in scrub.fit.errors for e in row)
+        scrub.number.value, scrub.slider.value = 1, 0
+        assert "iteration 0 of 4" in scrub.line.value and (scrub.tiles["mask"].shown == scrub.fit.frames[0]["mask"][1]).all()
+    with pytest.raises(ValueError, match="capability 'trace'"): inversion(Discs(), torch.zeros(1, 3, 32, 32))
 
 
 def test_parts_get_a_panel_of_their_own():

@@ -12,7 +12,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from ..codes import Dice
+from ..codes import Category, Dice
 
 # %% ../../nbs/explore/directions.ipynb #6ec6710c
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def principal(
     count:int=4,  # directions wanted; fewer come back where fewer exist
 )->Directions:
     "Principal components, always the same for the same numbers"
-    if not x.var(0).any(): return Directions(x.new_zeros(0, x.shape[1]), x.new_zeros(0), x.new_zeros(0))
+    if not count or not x.var(0).any(): return Directions(x.new_zeros(0, x.shape[1]), x.new_zeros(0), x.new_zeros(0))
     found = PCA(min(count, *x.shape), svd_solver="full").fit(x.double().cpu().numpy())
     axes = torch.from_numpy(found.components_).float()
     axes = axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
@@ -59,4 +59,5 @@ def directions(
 )->dict[str, Directions]:
     "The leading directions of every latent of a method"
     codes = {k: v.to(method.device) for k, v in method.space.sample(n, Dice(seed)).items()}
-    return {name: principal(latent, count) for name, latent in method.latents(codes).items()}
+    classes = {k.name for k in method.space if isinstance(k, Category)}   # these have drop-downs; between two of them lies nothing
+    return {name: principal(latent, 0 if name in classes else count) for name, latent in method.latents(codes).items()}

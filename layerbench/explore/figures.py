@@ -138,7 +138,7 @@ def score_map(
     method,             # a `Method` that can score, with perturbations dx and dy
     layers:Layers,      # scores are means over these
     step:int=1,         # pixels between offsets
-    tile:int=192,       # height of the picture in pixels
+    tile:int=240,       # height of the map in pixels
 )->tuple[np.ndarray, Image.Image]: # mean scores, (offsets in y, offsets in x); the same as a picture, bright is believed
     "The critic's score of the layers at every offset"
     if not method.can("score"): raise ValueError(f"{method.name} cannot score pictures; a method with the capability 'score' is needed")
@@ -151,7 +151,20 @@ def score_map(
         cell = picture.width / len(offsets)
         low, high = ((v - offsets[0]) / step * cell for v in (knob.trained[0], knob.trained[1] + step))
         ImageDraw.Draw(picture).rectangle((low, low, high - 1, high - 1), outline=COLOURS[4], width=2)
-    return scores, picture
+    return scores, _legend(picture, scores, offsets, "critic's mean score" + (" (frame: trained)" if knob.trained else ""))
+
+def _legend(picture, scores, offsets, title):
+    left, top, low = 44, 40, 22
+    page = Image.new("RGB", (max(left + picture.width + 6, 260), top + picture.height + low), "white")
+    page.paste(picture, (left, top))
+    pen, right, bottom = ImageDraw.Draw(page), left + picture.width, top + picture.height
+    pen.text((left, 10), title, "#333", font(), anchor="lm")
+    pen.text((left, 28), f"black {scores.min():.3g}, white {scores.max():.3g}", "#666", font(12), anchor="lm")
+    for text, at, anchor in ((f"{offsets[0]}", left, "la"), ("dx", (left + right) / 2, "ma"), (f"{offsets[-1]}", right, "ra")):
+        pen.text((at, bottom + 3), text, "#333", font(12), anchor=anchor)
+    for text, at, anchor in ((f"{offsets[0]}", top, "ra"), ("dy", (top + bottom) / 2, "rm"), (f"{offsets[-1]}", bottom, "rd")):
+        pen.text((left - 5, at), text, "#333", font(12), anchor=anchor)
+    return page
 
 # %% ../../nbs/explore/figures.ipynb #5f3d8810
 @torch.no_grad()

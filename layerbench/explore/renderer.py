@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEEDS', 'REACH', 'TILE', 'Control', 'code_controls', 'direction_controls', 'knob_controls', 'layer_controls',
-           'complete', 'fix_classes', 'Frame', 'Memory', 'switched', 'shown', 'views', 'threads', 'Pace', 'Painter',
-           'Renderer', 'encode', 'timed', 'latency']
+           'complete', 'fix_classes', 'Frame', 'Memory', 'switched', 'shown', 'views', 'matrix_of', 'threads', 'Pace',
+           'Painter', 'Renderer', 'encode', 'timed', 'latency']
 
 # %% ../../nbs/explore/renderer.ipynb #814d8fe9
 import contextlib
@@ -34,7 +34,7 @@ class Control:
     key:str                   # its name in the state
     kind:str                  # int, float, bool, choice (one of `options`) or names (several of `options`)
     value:object              # at rest
-    group:str                 # draw, between, directions, view, perturbation or layers
+    group:str                 # draw, between, mixing, directions, view, perturbation or layers
     label:str=""              # for people
     low:float=0.
     high:float=1.
@@ -77,7 +77,7 @@ def code_controls(space)->list[Control]:
     for k in space:
         if isinstance(k, Category): found.append(Control(k.name, "choice", None, "draw", k.name, options=tuple(range(k.count)), free=True))
         else: found.append(Control(f"{k.name}_seed", "int", None, "draw", f"{k.name} seed", 0, SEEDS, 1, free=True))
-        if getattr(k, "tied", None): found.append(Control(f"{k.name}_tied", "bool", True, "draw", f"{k.name} tied to {k.tied}"))
+        if getattr(k, "tied", None): found.append(Control(f"{k.name}_tied", "bool", True, "draw", f"lock: {k.name} follows {k.tied}"))
     return [*found, Control("seed_b", "int", 1, "between", "other seed", 0, SEEDS, 1), Control("t", "float", 0., "between", "how far")]
 
 # %% ../../nbs/explore/renderer.ipynb #ea875ec2
@@ -137,6 +137,7 @@ class Frame:
     error:str=""                             # a sentence, or nothing
     classes:dict=field(default_factory=dict) # class by name, as drawn or chosen
     layers:Layers|None=None                  # what was painted, before switches and perturbation
+    matrix:tuple=()                          # the perturbation as an affine matrix, two rows of three, where a method can say it
 
 # %% ../../nbs/explore/renderer.ipynb #73315107
 class Memory(OrderedDict):
@@ -170,6 +171,11 @@ def views(method, layers:Layers, state:dict)->dict[str, np.ndarray]:
         found["perturbed"] = pixels(method.perturb(composed, **knobs).image)
     return {name: x[0] for name, x in found.items() if name in state["panels"]}
 
+def matrix_of(method, state:dict)->tuple:
+    "The perturbation as an affine matrix, two rows of three numbers; empty where a method cannot say it"
+    if not method.can("matrix"): return ()
+    return tuple(map(tuple, method.matrix(**{k.name: state[k.name] for k in method.perturbations}).tolist()))
+
 # %% ../../nbs/explore/renderer.ipynb #40f3995f
 @contextlib.contextmanager
 def threads(n:int):
@@ -200,7 +206,8 @@ class Painter:
     ):
         self.method, self.directions = method, directions(method, count=count)
         self._draws, self._latents, self._layers, self._pace = Memory(64), Memory(64), Memory(16), Pace()
-        found = [*code_controls(method.space), *direction_controls(self.directions), *knob_controls(method.views, "view")]
+        found = [*code_controls(method.space), *direction_controls(self.directions), *knob_controls(method.mixes, "mixing"),
+                 *knob_controls(method.views, "view")]
         self.controls = {c.key: c for c in found}
 
     def _draw(self, seed): return self._draws.get(seed, lambda: self.method.space.sample(1, Dice(seed)))
@@ -226,8 +233,13 @@ class Painter:
         found = self._latents.get(self._part(state, "draw", "between"), lambda: self._between(state))
         return {k: d.move(found[k], {i: state[f"{k}_{i}"] for i in range(1, len(d) + 1)}) for k, d in self.directions.items()}
 
+    def _mixed(self, state):
+        latents, crossovers = self.latents(state), {k.name: state[k.name] for k in self.method.mixes}
+        if all(state[k.name] == k.value for k in self.method.mixes): return latents
+        return self.method.mix(latents, self.method.latents(self.codes(state, "seed_b")), **crossovers)
+
     def _paint(self, state):
-        latents, view = self.latents(state), {k.name: state[k.name] for k in self.method.views}
+        latents, view = self._mixed(state), {k.name: state[k.name] for k in self.method.views}
         with torch.random.fork_rng([self.method.device] if self.method.device.type == "cuda" else []):
             torch.manual_seed(state["seed"])
             return self._pace(lambda: self.method.paint(latents, **view))
@@ -235,7 +247,7 @@ class Painter:
     @torch.no_grad()
     def layers(self, state:dict)->Layers:
         "Layers of a state, remembered if nothing that decides them has changed"
-        return self._layers.get(self._part(state, "draw", "between", "directions", "view"), lambda: self._paint(state))
+        return self._layers.get(self._part(state, "draw", "between", "mixing", "directions", "view"), lambda: self._paint(state))
 
 # %% ../../nbs/explore/renderer.ipynb #4503c6df
 class Renderer(Painter):
@@ -261,7 +273,8 @@ class Renderer(Painter):
             with threads(1):
                 classes = {k.name: int(self.codes(state)[k.name][0]) for k in self.method.space if isinstance(k, Category)}
                 layers = self.layers(state)
-                return Frame(views(self.method, layers, state), since(), classes=classes, layers=layers)
+                panels, matrix = views(self.method, layers, state), matrix_of(self.method, state)
+                return Frame(panels, since(), classes=classes, layers=layers, matrix=matrix)
         except (ValueError, RuntimeError) as problem:  # RuntimeError is torch's, when memory runs out for one
             return Frame({}, since(), error=f"{self.method.name} cannot paint this: {problem}")
 

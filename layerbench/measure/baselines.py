@@ -115,6 +115,7 @@ def supervised(
     rate:float=3e-3,      # peak step
     device='cpu',
     progress:bool=True,   # show a bar
+    start:Segmenter|None=None, # go on from this one, changed in place; its width and depth count
 )->Segmenter:
     "A segmenter taught with labels"
     if pictures.masks is None: raise ValueError("Supervised learning needs masks: open the pictures with masks=True.")
@@ -126,7 +127,7 @@ def supervised(
         # only mirrored: turning or scaling means resampling, and a network that has seen soft outlines alone draws soft outlines
         images, both = reframe(images, torch.cat([target, keep], 1), dice, zoom=0, move=0, turn=0)
         return roughen(recolour(images, dice, .1), dice, .04, .2), both[:, :1], both[:, 1:]
-    return learn(pairs, new(width, depth, pictures.size, seed), steps, seed + 1, rate, device, progress, 'supervised')
+    return learn(pairs, start or new(width, depth, pictures.size, seed), steps, seed + 1, rate, device, progress, 'supervised')
 
 # %% ../../nbs/measure/baselines.ipynb #3eb1dc74
 WEIGHTS = Path(layerbench.__file__).parent / 'measure' / 'weights'   # shipped with the package
@@ -211,19 +212,21 @@ def make_oracle(
     seed:int=0,            # weights and lesson
     source:str='scenes',   # what to learn from, with masks and layers
     exam:int=512,          # held-out scenes
+    rate:float=3e-3,       # peak step
+    start=None,            # file of an oracle to go on from
     device='cpu',
     progress:bool=True,    # show a bar
 )->tuple[Segmenter, dict]: # the oracle, and its record
     "Teach an oracle and examine it on scenes that it has not seen"
-    start = time()
+    begun, (first, before) = time(), open_oracle(start, device) if start else (None, None)
     taught = lesson(source, n, size, 'train', seed, device=device)
-    segmenter = supervised(taught, steps, batch, seed, width, depth, device=device, progress=progress)
-    seconds, held = time() - start, lesson(source, exam, size, 'test', seed, alone=1, device=device)
+    segmenter = supervised(taught, steps, batch, seed + bool(start), width, depth, rate, device, progress, first)   # another order of pictures
+    seconds, held = time() - begun, lesson(source, exam, size, 'test', seed, alone=1, device=device)
     seen, alone = segmenter.segment(held.floats()).split(exam)
     found = scores(seen, held.truth()[:exam])
     figures = dict(iou=found['iou'], miou=found['miou'], area_in_bg=(alone > .5).float().mean().item())
     about = dict(source=source, n=n, split='train', seed=seed, steps=steps, batch=batch, seconds=round(seconds))
-    about |= dict(exam=exam, exam_split='test')
+    about |= dict(exam=exam, exam_split='test') | (dict(went_on_from=before) if start else {})
     return segmenter, about | {name: round(value, 4) for name, value in figures.items()}
 
 # %% ../../nbs/measure/baselines.ipynb #a7e56fce
@@ -238,6 +241,8 @@ def main(
                                 ('depth', 3, 'halvings of the U-Net'), ('seed', 0, 'of all chance'),
                                 ('exam', 512, 'held-out scenes'), ('threads', 0, '0: as torch likes')]:
         parser.add_argument(f'--{name}', type=int, default=default, help=text)
+    parser.add_argument('--rate', type=float, default=3e-3, help='peak step')
+    parser.add_argument('--start', default=None, help='file of an oracle to go on from')
     parser.add_argument('--source', default='scenes', help='scenes to learn from')
     parser.add_argument('--device', default='cpu', help='where to learn')
     parser.add_argument('--out', default=None, help='file to write; the shipped oracle of this size if left out')
