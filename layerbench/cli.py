@@ -284,14 +284,14 @@ def sample(args):
          option("--seed", type=number(int, 0), default=0, help="of the segmenter and its lesson (default: 0)"), *DEVICE)
 def teach(args):
     "teach a segmenter from a run and save both as weights"
-    from layerbench.method import save_weights
+    from layerbench.method import Method, save_weights
     from layerbench.segmenter import teach as lesson
     from layerbench.train import Run, environment
     if args.out.suffix != ".safetensors":
         raise ValueError(f"--out {args.out} does not end in .safetensors; weights are kept in that format")
     args.out.parent.mkdir(parents=True, exist_ok=True)   # a folder that cannot be made is refused now, not after the lesson
     method, _, record = reopened(args)
-    if Path(args.source).is_dir():
+    if Path(args.source).is_dir() and type(method).settle is not Method.settle:
         from layerbench.data.sources import open_pictures
         data = record["data"]
         method.settle(open_pictures(data["source"], min(data["n"] or 2000, 2000), method.size, data["split"], data["seed"]).floats())
@@ -373,6 +373,7 @@ def segment(args):
          option("--seed", type=number(int, 0), default=0, help="which scenes, or which photographs if there are more than n (default: 0)"),
          option("--size", type=number(int, 8), help="side in pixels (default: the method's)"),
          option("--encoder", action="store_true", help="also segment by inverting the generator, where the method can (slow)"),
+         option("--layers", action="store_true", help="examine painted layers only: for masks that no segmenter could be taught with"),
          option("--json", metavar="FILE", help="write one JSON object to a file, or to stdout if it is -"), *DEVICE)
 def evaluate(args):
     "measure masks on pictures whose masks are known"
@@ -381,7 +382,7 @@ def evaluate(args):
     if args.json not in (None, "-"): Path(args.json).parent.mkdir(parents=True, exist_ok=True)
     with contextlib.redirect_stdout(sys.stderr):
         method, segmenter, record = reopened(args)
-        found = finite(measured(method, segmenter, args.data, args.n, args.size, args.split, args.seed, args.encoder))
+        found = finite(measured(method, segmenter, args.data, args.n, args.size, args.split, args.seed, args.encoder, only_layers=args.layers))
         found |= {"data": called(args.data), "command": spoken(args), "seen": method.seen, "record": record}
     if args.json == "-": return print(json.dumps(found))
     if args.json: write_json(args.json, found)
@@ -393,7 +394,7 @@ def spoken(
 )->str:
     "The command that measures this again; where the result goes is left out"
     words = ["layerbench", "evaluate", str(args.source), "--data", called(args.data), "--n", str(args.n), "--split", args.split, "--seed", str(args.seed)]
-    return shlex.join(words + (["--size", str(args.size)] if args.size else []) + ["--encoder"] * args.encoder)
+    return shlex.join(words + (["--size", str(args.size)] if args.size else []) + ["--encoder"] * args.encoder + ["--layers"] * args.layers)
 
 COLUMNS = ("iou", "iou_pooled", "iou_inverted", "dice", "miou", "accuracy", "coverage")
 

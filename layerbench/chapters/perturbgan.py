@@ -6,7 +6,7 @@
 __all__ = ['Settings', 'check_settings', 'EqualLinear', 'EqualConv', 'blur', 'leaky', 'Mapping', 'StyleSite', 'Block',
            'Synthesis', 'Generator', 'DownBlock', 'Critic', 'stage_images', 'place', 'spread', 'noise_maps', 'disturb',
            'LayeredStyleGAN', 'knobs', 'Painter', 'draw', 'update_critic', 'update_generator', 'PerturbGAN', 'Encoder',
-           'paint_sites', 'fit_styles', 'encode', 'reconstruct']
+           'paint_sites', 'clipped', 'fit_styles', 'encode', 'reconstruct']
 
 # %% ../../nbs/chapters/perturbgan.ipynb #542cdf77
 import math
@@ -49,11 +49,13 @@ class Settings:
     mask_loss_on:str="shifted"             # the mask that both priors see: `shifted` as in the authors' code, `plain` as in the text
     penalty:float=10.                      # lambda
     penalty_every:int=1                    # steps between penalties; the weight grows by as much, so its mean pull stays the same
+    penalty_from:int=0                     # the stage (1 for 8 px) from which every step has one, whatever the last line says; 0 for none
     drift:float=.001                       # epsilon
     mixing:float=.9                        # probability that a step mixes the styles of two latents
     # optimisation (5)
     rate:float=1e-3                        # Adam's step, for networks at 64 px and below
     rate_128:float=1.5e-3                  # and above
+    stage_rate:tuple[float,...]=()         # share of it at each stage; empty for 1 throughout, as in the paper
     mapping_rate:float=.01                 # the mapping networks' share of it
     noise_rate:float=1.                    # the noise strengths' share of it
     beta1:float=0.
@@ -77,12 +79,14 @@ def check_settings(c:Settings):
         if len(getattr(c, name)) != stages:
             raise ValueError(f"setting {name!r} has {len(getattr(c, name))} entries; expected {stages}, one for each side from 8 to {4 * 2**stages} px")
         if min(getattr(c, name)) < 1: raise ValueError(f"setting {name!r} is {getattr(c, name)}; expected numbers above 0")
+    if c.stage_rate and (len(c.stage_rate) != stages or min(c.stage_rate) < 0):
+        raise ValueError(f"setting 'stage_rate' is {c.stage_rate}; expected {stages} numbers of 0 or more, one for each stage, or none")
     words = {"generator": ("two", "two_shared", "single", "plain"), "pad": ("zeros", "replicate"), "mask_loss_on": ("shifted", "plain")}
     for name, known in words.items():
         if getattr(c, name) not in known: raise ValueError(f"setting {name!r} is {getattr(c, name)!r}; expected {' or '.join(map(repr, known))}")
     ranges = {n: (1, math.inf) for n in ("penalty_every", "latent", "depth", "encoder_width", "encoder_chunk", "encoder_steps")}
     ranges |= {n: (0, 1) for n in ("shift", "contrast", "least", "mixing", "fade", "ema", "beta1", "beta2")} | {"crop": (1, 2)}
-    ranges |= {n: (0, math.inf) for n in ("rate", "rate_128", "mapping_rate", "noise_rate", "penalty", "drift", "size_weight", "binary_weight", "encoder_rate")}
+    ranges |= {n: (0, math.inf) for n in ("rate", "rate_128", "mapping_rate", "noise_rate", "penalty", "drift", "penalty_from", "size_weight", "binary_weight", "encoder_rate")}
     for name, (low, high) in ranges.items():
         if not low <= getattr(c, name) <= high: raise ValueError(f"setting {name!r} is {getattr(c, name)}; expected {low} " + ("or more" if high == math.inf else f"to {high}"))
 
@@ -302,7 +306,6 @@ class LayeredStyleGAN(Method):
         self.nets["average"] = self.average.module
         names = ("bg", "fg") if config.generator.startswith("two") else ("picture",)
         self.space = CodeSpace(*(Normal(n, config.latent, tied=names[0] if n != names[0] else None) for n in names))
-        self.views = [Knob("truncation", 1., 0., 1.5, .05, "truncation"), Knob("noise", 1, 0, 99, 1, "noise seed (0: none)")]
         self._centre = None
 
     @property
@@ -311,6 +314,19 @@ class LayeredStyleGAN(Method):
     def length(self)->int: return sum(stage_images(self.config))
     @property
     def perturbations(self)->list[Knob]: return knobs(self.config, 4 * 2**self.place()[0])   # in pixels of what it paints now
+    @property
+    def grown(self)->float:
+        "The stage and its fading as one number: 1.5 is 8 px with 16 px half faded in"
+        return self.place()[0] - 1 + self.place()[1]
+    @property
+    def views(self)->list[Knob]:
+        sides = ", ".join(f"{i} is {4 * 2**i} px" for i in range(self.place()[0] + 1))
+        growth = Knob("stage", self.grown, 0., self.grown, .05, f"today's weights through a head that growing left behind, not history: {sides}")
+        return [Knob("truncation", 1., 0., 1.5, .05, "truncation"), Knob("noise", 1, 0, 99, 1, "noise seed (0: none)"), growth]
+    @property
+    def mixes(self)->list[Knob]:
+        blocks = self.place()[0] + 1   # those that paint now
+        return [Knob(f"mix_{k.name}", blocks, 0, blocks, 1, f"{k.name}: blocks before the other style begins; {blocks}: it never does") for k in self.space]
     def place(self)->tuple[int, float]: return place(self.config, self.seen)
     def demand(self)->tuple[int, int]: return self.config.stage_batch[self.place()[0] - 1], 4 * 2**self.place()[0]
 
@@ -341,18 +357,30 @@ def knobs(
 class Painter(LayeredStyleGAN):
     "Styles to layers, the perturbation by hand, and the critic's opinion"
     @torch.no_grad()
-    def paint(self, latents:dict, truncation:float=1., noise:int=1)->Layers:
-        "Layers of styles; colours are cut off at [-1,1]"
-        stage, alpha = self.place()
-        w = [latents[k.name] if truncation == 1 else torch.lerp(self.centre()[k.name], latents[k.name], truncation) for k in self.space]
-        maps = noise_maps(self.config, len(w[0]), stage, Dice(noise, self.device)) if noise else [None] * len(w)
-        layers = self.average.module(spread(w, None, stage, None), maps, stage, alpha)
+    def paint(self, latents:dict, truncation:float=1., noise:int=1, stage:float|None=None)->Layers:
+        "Layers of styles, one for all blocks or, when mixed, one for each; colours are cut off at [-1,1]"
+        last = math.ceil(stage) if stage is not None and stage != self.grown else self.place()[0]
+        alpha = self.place()[1] if stage is None or stage == self.grown else 1 - (last - stage)
+        styles = [self.per_block(latents[k.name], last) for k in self.space]
+        if truncation != 1: styles = [torch.lerp(self.centre()[k.name][:, None, None], w, truncation) for k, w in zip(self.space, styles)]
+        maps = noise_maps(self.config, len(styles[0]), last, Dice(noise, self.device)) if noise else [None] * len(styles)
+        layers = self.average.module(styles, maps, last, alpha)
         return Layers(layers.bg.clamp(-1, 1), layers.fg.clamp(-1, 1), layers.mask)
+
+    def per_block(self, w:Tensor, stage:int)->Tensor:  # (n,latent) or (n,blocks,latent) -> (n,stage+1,2,latent)
+        return spread([w], None, stage, None)[0] if w.dim() == 2 else w[:, :stage + 1, None].expand(-1, -1, 2, -1)
+
+    def mix(self, latents:dict, other:dict, **crossovers)->dict:  # (n,latent) each -> (n,blocks,latent) each
+        "Blocks before the crossover keep their style, the rest take the other draw's (specification 2.5)"
+        blocks = self.place()[0] + 1
+        def mixed(own, theirs, k): return torch.stack([own if i < k else theirs for i in range(blocks)], 1)
+        return {name: mixed(w, other[name], crossovers.get(f"mix_{name}", blocks)) for name, w in latents.items()}
 
     def perturb(self, layers:Layers, dx:int=0, dy:int=0, contrast:float=1.)->Layers:
         "Move the object by whole pixels to the right and down, and change the background's contrast"
         n, device = len(layers), layers.mask.device
-        moved = layers.shift(torch.tensor([[-dy, -dx]], device=device).expand(n, 2), self.config.pad)
+        share = layers.mask.shape[-1] / (4 * 2**self.place()[0])   # at a coarser stage an object moves as far, in fewer pixels
+        moved = layers.shift(torch.tensor([[-round(dy * share), -round(dx * share)]], device=device).expand(n, 2), self.config.pad)
         return moved if contrast == 1 else moved.contrast(torch.full((n,), float(contrast), device=device))
 
     @torch.no_grad()
@@ -386,9 +414,10 @@ def update_critic(
         on_real, on_fake = critic(real, stage, alpha), critic(fake, stage, alpha)
     losses = {"d/adv": wasserstein_critic(on_real, on_fake), "d/drift": drift(on_real)}
     total = losses["d/adv"] + c.drift * losses["d/drift"]
-    if method.step_count % c.penalty_every == 0:   # in full precision: it is the gradient of a gradient
+    every = 1 if 0 < c.penalty_from <= stage else c.penalty_every
+    if method.step_count % every == 0:   # in full precision: it is the gradient of a gradient
         losses["d/penalty"] = gradient_penalty(lambda x: critic(x, stage, alpha), real, fake, dice.uniform(len(real)))
-        total = total + c.penalty * c.penalty_every * losses["d/penalty"]
+        total = total + c.penalty * every * losses["d/penalty"]
     method.update("critic", total)
     return {k: v.detach() for k, v in losses.items()} | {"d/real": on_real.detach().mean(), "d/fake": on_fake.detach().mean()}
 
@@ -419,7 +448,7 @@ class PerturbGAN(Painter):
     "Layered GAN whose foreground is moved before the critic sees the picture (Bielski & Favaro, 2019)"
     name, step_count = "perturbgan", 0
     capabilities = {"score": "the critic's opinion of pictures, one number each", "encode": "styles that repaint given pictures, by an encoder fitted to them",
-                    "reconstruct": "layers of given pictures, painted from encoded styles"}
+                    "reconstruct": "layers of given pictures, painted from encoded styles", "trace": "the same while the encoder is being fitted"}
 
     def start(self, fabric):
         c, g, self.fabric = self.config, self.nets["generator"], fabric
@@ -437,7 +466,8 @@ class PerturbGAN(Painter):
         if self.fabric.world_size > 1:
             for p in net.parameters():
                 if p.grad is not None: p.grad = self.fabric.all_reduce(p.grad, reduce_op="mean")
-        rate = self.config.rate if self.place()[0] <= 4 else self.config.rate_128
+        c, stage = self.config, self.place()[0]
+        rate = (c.rate if stage <= 4 else c.rate_128) * (c.stage_rate[stage - 1] if c.stage_rate else 1)
         for group in optimiser.param_groups: group["lr"] = rate * group["share"]
         optimiser.step()
 
@@ -456,6 +486,9 @@ class PerturbGAN(Painter):
 
     def encode(self, images:Tensor, **how)->Tensor: return encode(self, images, **how)
     def reconstruct(self, images:Tensor, **how)->Layers: return reconstruct(self, images, **how)
+    def trace(self, images:Tensor, watch, **how):
+        if len(images) > (most := self.config.encoder_chunk): raise ValueError(f"{len(images)} pictures were given to trace; one encoder is fitted to {most} at most")
+        encode(self, images, watch=watch, **how)
 
 # %% ../../nbs/chapters/perturbgan.ipynb #8214c61f
 # 11,000 small steps instead of 70,000 large ones, most of them at 16 px, where a step costs half: see papers/perturbgan/notes.md
@@ -467,6 +500,8 @@ _paper = dict(widths=(512, 512, 512, 512, 256, 128), stage_images=(1_200_000,) *
 PerturbGAN.presets = {
     "smoke": dict(widths=(16, 16, 8), latent=16, depth=2, stage_images=(64, 64), stage_batch=(8, 8), encoder_width=4, encoder_chunk=8, encoder_steps=4, least=.14, contrast=.3, penalty_every=2),
     "cpu": _cpu,
+    "cpu64": _cpu | dict(widths=(64, 64, 32, 16, 16), stage_images=(10_000, 40_000, 16_000, 8_000), stage_batch=(16, 16, 16, 16),
+                          stage_rate=(1., 1., .5, .25), penalty_from=3, least=.2),   # flowers on a laptop; a critic with a penalty at every fourth step runs away at 64 px
     "gpu": _gpu,
     "paper": _paper | dict(contrast=.3),
     "paper64": dict(contrast=.3),
@@ -477,7 +512,7 @@ PerturbGAN.presets = {
     "e_no_crop": dict(crop=1., contrast=0.), "f_size10": dict(size_weight=10., contrast=0.), "g_eta05": dict(least=.05, contrast=0.), "h_single": dict(generator="single", contrast=0.),
     "so_gan": dict(generator="plain", shift=0., contrast=0.),
     # what the paper left out
-    "no_binary": dict(binary_weight=0.), "no_size": dict(size_weight=0.), "shared_style": dict(generator="two_shared"), "pad_replicate": dict(pad="replicate"),
+    "no_binary": dict(binary_weight=0.), "no_size": dict(size_weight=0.), "low_start": dict(mask_bias=-4.), "shared_style": dict(generator="two_shared"), "pad_replicate": dict(pad="replicate"),
     "mask_loss_unshifted": dict(mask_loss_on="plain"), "no_progressive": dict(progressive=False),
 }
 
@@ -504,6 +539,10 @@ def paint_sites(
     stage, alpha = method.place()
     return method.average.module([sites[:, i, :stage + 1] for i in range(sites.shape[1])], [None] * sites.shape[1], stage, alpha)
 
+def clipped(layers:Layers)->Layers:
+    "Layers as they are shown: colours cut off at [-1,1], no gradients"
+    return Layers(layers.bg.detach().clamp(-1, 1), layers.fg.detach().clamp(-1, 1), layers.mask.detach())
+
 # %% ../../nbs/chapters/perturbgan.ipynb #d874490c
 def fit_styles(
     method:Painter,     # frozen
@@ -511,6 +550,8 @@ def fit_styles(
     steps:int,
     seed:int=0,
     direct:bool=False,  # parameters are the styles themselves
+    watch=None,         # called with (step, layers) while it goes on
+    every:int=10,       # steps between two calls
 )->Tensor:              # (n,networks,blocks,2,latent)
     "Minimise L1 plus the distance of critic features between the pictures and their repainting, without shift"
     c, stage = method.config, method.place()[0]
@@ -523,14 +564,19 @@ def fit_styles(
     optimiser = torch.optim.Adam([free], lr=.02) if direct else torch.optim.Adam(encoder.parameters(), lr=c.encoder_rate)
     with torch.no_grad(): wanted = frozen[0].features(images, stage, side=8)
     try:
-        for _ in range(steps):
+        for step in range(steps):
             sites = free if direct else start + encoder(images)   # styles are encoded as differences from the mean style
-            painted = paint_sites(method, sites).image
+            layers = paint_sites(method, sites)
+            painted = layers.image
+            if watch and step % every == 0: watch(step, clipped(layers))
             loss = nnF.l1_loss(painted, images) + c.encoder_features * nnF.mse_loss(frozen[0].features(painted, stage, side=8), wanted)
             optimiser.zero_grad(set_to_none=True); loss.backward(); optimiser.step()
     finally: frozen[0].requires_grad_(True)
     # batch statistics of the whole chunk, as while fitting: the encoder is for these pictures alone
-    with torch.no_grad(): return (free if direct else start + encoder(images)).detach()
+    with torch.no_grad():
+        sites = (free if direct else start + encoder(images)).detach()
+        if watch: watch(steps, clipped(paint_sites(method, sites)))
+    return sites
 
 # %% ../../nbs/chapters/perturbgan.ipynb #b5fdd776
 def encode(
@@ -539,6 +585,7 @@ def encode(
     steps:int|None=None,   # None for the preset's
     seed:int=0,
     direct:bool=False,     # fit the styles themselves instead of an encoder
+    **watched,             # `watch` and `every`, see `fit_styles`
 )->Tensor:                 # (n,networks,blocks,2,latent)
     "Styles whose layers repaint the pictures: a new encoder is fitted to every chunk of them"
     if images.shape[1:] != (3, method.size, method.size):
@@ -546,7 +593,7 @@ def encode(
     side = 4 * 2**method.place()[0]   # while the method still grows, it is asked for what it can paint
     images = images if side == method.size else nnF.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
     chunks = images.to(method.device).split(method.config.encoder_chunk)
-    return torch.cat([fit_styles(method, chunk, steps or method.config.encoder_steps, seed, direct) for chunk in chunks])
+    return torch.cat([fit_styles(method, chunk, steps or method.config.encoder_steps, seed, direct, **watched) for chunk in chunks])
 
 def reconstruct(
     method:Painter,
@@ -555,5 +602,4 @@ def reconstruct(
 )->Layers:
     "Layers of given pictures"
     sites = encode(method, images, **how)
-    with torch.no_grad(): layers = paint_sites(method, sites)
-    return Layers(layers.bg.clamp(-1, 1), layers.fg.clamp(-1, 1), layers.mask)
+    with torch.no_grad(): return clipped(paint_sites(method, sites))

@@ -122,15 +122,16 @@ def evaluate(
     seed:int=0,            # which pictures, and which samples
     encoder:bool=False,    # also segment by inversion
     samples:int=256,       # generated pictures to be examined
+    only_layers:bool=False, # segment nothing: for masks that nobody can learn from, the measures are then None
 )->dict:                   # plain numbers, ready for JSON
     "Segment pictures, examine samples, and put floors and ceiling beside the result"
     size = size or method.size
     scenes = str(source).partition(':')[0] == 'scenes'
     pictures = open_pictures(source, n, size, split, seed, masks=True)
     judge = oracle(size, method.device) if scenes else None
-    paths = ways(method, segmenter, pictures, encoder)
-    headline = next(iter(paths.values()))
     images, truth = pictures.floats(), pictures.truth()
+    paths = {} if only_layers else ways(method, segmenter, pictures, encoder)
+    headline = next(iter(paths.values())) if paths else dict.fromkeys(scores(truth, truth)) | dict(n=len(pictures))
     findings, layers = health(method, images, judge, samples, seed)
     if judge: paths['generated'] = generated(layers, judge)
     ceiling = scores(judge.segment(images), truth)['iou'] if judge else None

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains what is shipped for PerturbGAN and measures it: papers/perturbgan/weights/ and results/. Resumes where it was stopped.
-#   papers/perturbgan/weights.sh [BIN] [WHAT...]     WHAT: cpu ablations flowers gpu (default: cpu ablations)
+#   papers/perturbgan/weights.sh [BIN] [WHAT...]     WHAT: cpu ablations flowers flowers64 gpu (default: cpu ablations)
 # BIN is the folder of `layerbench` (default .venv/bin). The times beside each part are of one CPU core.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -17,6 +17,8 @@ learn() {
 # keep NAME RUN: teach a segmenter, ship both
 keep() { "$bin/layerbench" teach "$2" --steps "${LESSON:-1500}" --out "$1" ${THREADS:+--threads $THREADS}; }
 measure() { local to=$1; shift; "$bin/layerbench" evaluate "$@" --json "$here/results/$to.json" ${THREADS:+--threads $THREADS}; }
+# picture NAME RUN: the last sheet of layers
+picture() { "$bin/python" -c 'import sys; from pathlib import Path; from PIL import Image; Image.open(sorted(Path(sys.argv[1], "samples").glob("*.png"))[-1]).save(sys.argv[2], quality=80)' "$2" "$here/results/$1.webp"; }
 
 LIMIT=()
 for part in $what; do
@@ -29,22 +31,32 @@ for part in $what; do
       measure cpu perturbgan/cpu --data scenes --n 128
       measure cpu_encoder perturbgan/cpu --data scenes --n 100 --encoder ;;
     ablations)  # 6 to 12 minutes each on one core, at the steps that results/ records
-      for pair in d_bg_jitter:3550 b_no_shift:3800 no_size:2000; do
+      for pair in d_bg_jitter:3550 b_no_shift:3800 no_size:2000 low_start+no_size:2000 b_no_shift+no_size:2000; do
         setting=${pair%:*} LIMIT=(--steps "${pair#*:}")
-        learn runs/perturbgan-$setting --preset cpu,$setting
-        LESSON=300 keep runs/perturbgan-$setting/weights.safetensors runs/perturbgan-$setting
-        measure $setting runs/perturbgan-$setting/weights.safetensors --data scenes --n 128
+        learn runs/perturbgan-$setting --preset cpu,${setting/+/,}
+        if LESSON=300 keep runs/perturbgan-$setting/weights.safetensors runs/perturbgan-$setting
+        then measure $setting runs/perturbgan-$setting/weights.safetensors --data scenes --n 128
+        else measure $setting runs/perturbgan-$setting --data scenes --n 128 --layers   # empty masks teach nothing
+        fi
+        picture $setting runs/perturbgan-$setting
       done ;;
     flowers)    # 13 minutes; FLOWERS names the tar of photographs
       LIMIT=(--minutes "${MINUTES:-13}")
-      learn runs/perturbgan-flowers --preset "${FLOWERS_PRESET:-cpu}" --data "$FLOWERS"
+      learn runs/perturbgan-flowers --preset cpu --data "$FLOWERS"
       LESSON=600 keep runs/perturbgan-flowers/weights.safetensors runs/perturbgan-flowers
+      picture flowers runs/perturbgan-flowers
       measure flowers runs/perturbgan-flowers/weights.safetensors --data "$FLOWERS" --n 1091 --size 64 ;;
+    flowers64)  # 18 minutes, grown to 64 px; seed 0 put the flowers into the background (notes.md)
+      LIMIT=()
+      learn runs/perturbgan-flowers64 --preset cpu64 --seed 1 --data "$FLOWERS"
+      LESSON=400 keep runs/perturbgan-flowers64/weights.safetensors runs/perturbgan-flowers64
+      picture flowers64 runs/perturbgan-flowers64
+      measure flowers64 runs/perturbgan-flowers64/weights.safetensors --data "$FLOWERS" --n 1091 ;;
     gpu)        # ten minutes on one H100-class GPU; not run yet
       LIMIT=()
       learn runs/perturbgan-gpu --preset gpu --device cuda
       keep $here/weights/gpu.safetensors runs/perturbgan-gpu
       measure gpu perturbgan/gpu --data scenes --n 128 --encoder ;;
-    *) echo "weights.sh: there is no part '$part'; known: cpu ablations flowers gpu" >&2; exit 2 ;;
+    *) echo "weights.sh: there is no part '$part'; known: cpu ablations flowers flowers64 gpu" >&2; exit 2 ;;
   esac
 done
