@@ -196,7 +196,7 @@ def test_a_full_disk_in_segmenting(shell, tiny, tmp_path):
 @full
 def test_a_full_disk_when_figures_are_written(shell, tiny, tmp_path, monkeypatch):
     from layerbench.measure import report
-    monkeypatch.setattr(report, "evaluate", lambda *words: {"iou": .5})   # seconds of measuring that this is not about
+    monkeypatch.setattr(report, "evaluate", lambda *words, **more: {"iou": .5})   # seconds of measuring that this is not about
     (tmp_path / "found.json").write_text("older figures")
     (tmp_path / "found.json.partial").symlink_to("/dev/full")
     code, _, err = shell("evaluate", tiny.weights, "--device", "cpu", "--json", tmp_path / "found.json")

@@ -69,7 +69,7 @@ def test_resume_needs_nothing_but_the_folder(shell, tmp_path):
 def test_ctrl_c_says_how_to_go_on(tmp_path):
     out = tmp_path / "run"
     going = subprocess.Popen(CLI + ["train", "perturbgan", "--preset", "smoke", "--set", "stage_images=1000000,1000000", "--n", "24", "--out", str(out), "--device", "cpu"],
-                             stderr=subprocess.PIPE, text=True)
+                             stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))   # a shell's background jobs ignore it
     while not (out / "samples").exists() and going.poll() is None: time.sleep(.05)
     going.send_signal(signal.SIGINT)
     _, err = going.communicate(timeout=60)

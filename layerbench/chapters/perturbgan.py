@@ -501,7 +501,7 @@ PerturbGAN.presets = {
     "smoke": dict(widths=(16, 16, 8), latent=16, depth=2, stage_images=(64, 64), stage_batch=(8, 8), encoder_width=4, encoder_chunk=8, encoder_steps=4, least=.14, contrast=.3, penalty_every=2),
     "cpu": _cpu,
     "cpu64": _cpu | dict(widths=(64, 64, 32, 16, 16), stage_images=(10_000, 40_000, 16_000, 8_000), stage_batch=(16, 16, 16, 16),
-                          stage_rate=(1., 1., .5, .25), penalty_from=3, least=.2),   # flowers on a laptop; a critic with a penalty at every fourth step runs away at 64 px
+                          stage_rate=(1., 1., .5, .25), penalty_from=3, least=.2),   # photographs at 64 px on a laptop: an hour more at 64 px would be needed, see papers/perturbgan/notes.md
     "gpu": _gpu,
     "paper": _paper | dict(contrast=.3),
     "paper64": dict(contrast=.3),

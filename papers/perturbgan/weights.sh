@@ -46,7 +46,7 @@ for part in $what; do
       LESSON=600 keep runs/perturbgan-flowers/weights.safetensors runs/perturbgan-flowers
       picture flowers runs/perturbgan-flowers
       measure flowers runs/perturbgan-flowers/weights.safetensors --data "$FLOWERS" --n 1091 --size 64 ;;
-    flowers64)  # 18 minutes, grown to 64 px; seed 0 put the flowers into the background (notes.md)
+    flowers64)  # 19 minutes, grown to 64 px, which is too short (notes.md)
       LIMIT=()
       learn runs/perturbgan-flowers64 --preset cpu64 --seed 1 --data "$FLOWERS"
       LESSON=400 keep runs/perturbgan-flowers64/weights.safetensors runs/perturbgan-flowers64
