@@ -49,7 +49,7 @@ class Settings:
     mask_loss_on:str="shifted"             # the mask that both priors see: `shifted` as in the authors' code, `plain` as in the text
     penalty:float=10.                      # lambda
     penalty_every:int=1                    # steps between penalties; the weight grows by as much, so its mean pull stays the same
-    penalty_from:int=0                     # the stage (1 for 8 px) from which every step has one, whatever the last line says; 0 for none
+    penalty_from:int=0                     # from this stage on (1 for 8 px) every step has a penalty; 0: `penalty_every` holds throughout
     drift:float=.001                       # epsilon
     mixing:float=.9                        # probability that a step mixes the styles of two latents
     # optimisation (5)
@@ -343,10 +343,7 @@ class LayeredStyleGAN(Method):
         return self._centre
 
 # %% ../../nbs/chapters/perturbgan.ipynb #72d34d72
-def knobs(
-    c:Settings,
-    side:int, # pixels
-)->list[Knob]:
+def knobs(c:Settings, side:int)->list[Knob]:  # side in pixels
     "The perturbation as sliders; the trained range is marked, and one may go twice as far"
     trained = round(c.shift * side)
     reach = 2 * trained or side // 4
@@ -371,7 +368,7 @@ class Painter(LayeredStyleGAN):
         return spread([w], None, stage, None)[0] if w.dim() == 2 else w[:, :stage + 1, None].expand(-1, -1, 2, -1)
 
     def mix(self, latents:dict, other:dict, **crossovers)->dict:  # (n,latent) each -> (n,blocks,latent) each
-        "Blocks before the crossover keep their style, the rest take the other draw's (specification 2.5)"
+        "Blocks before the crossover keep their style, the rest take the other draw's (specification 2.7)"
         blocks = self.place()[0] + 1
         def mixed(own, theirs, k): return torch.stack([own if i < k else theirs for i in range(blocks)], 1)
         return {name: mixed(w, other[name], crossovers.get(f"mix_{name}", blocks)) for name, w in latents.items()}
@@ -389,12 +386,7 @@ class Painter(LayeredStyleGAN):
         return self.nets["critic"](images.to(self.device), *self.place())[:, 0]
 
 # %% ../../nbs/chapters/perturbgan.ipynb #6c8643b7
-def draw(
-    method:Painter,
-    n:int,
-    dice:Dice,
-    mixed:bool,  # mix the styles of two latents
-)->Layers:
+def draw(method:Painter, n:int, dice:Dice, mixed:bool)->Layers:  # mixed: with the styles of two latents
     "Layers of fresh latents, as the trained generator paints them now"
     g, (stage, alpha) = method.nets["generator"], method.place()
     z = [dice.normal(n, method.config.latent) for _ in range(1 + mixed)]

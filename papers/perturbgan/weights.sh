@@ -6,19 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 bin=${1:-.venv/bin}; shift || true
 what=${*:-cpu ablations}
-here=papers/perturbgan
-
-# learn RUN OPTIONS...: a new run, or the rest of one that was stopped
-learn() {
-  local run=$1; shift
-  if [ -f "$run/config.json" ]; then "$bin/layerbench" train --resume --out "$run" ${THREADS:+--threads $THREADS} "${LIMIT[@]}"
-  else "$bin/layerbench" train perturbgan --out "$run" ${THREADS:+--threads $THREADS} "$@" "${LIMIT[@]}"; fi
-}
-# keep NAME RUN: teach a segmenter, ship both
-keep() { "$bin/layerbench" teach "$2" --steps "${LESSON:-1500}" --out "$1" ${THREADS:+--threads $THREADS}; }
-measure() { local to=$1; shift; "$bin/layerbench" evaluate "$@" --json "$here/results/$to.json" ${THREADS:+--threads $THREADS}; }
-# picture NAME RUN: the last sheet of layers
-picture() { "$bin/python" -c 'import sys; from pathlib import Path; from PIL import Image; Image.open(sorted(Path(sys.argv[1], "samples").glob("*.png"))[-1]).save(sys.argv[2], quality=80)' "$2" "$here/results/$1.webp"; }
+chapter=perturbgan here=papers/perturbgan
+. papers/steps.sh
 
 LIMIT=()
 for part in $what; do
@@ -27,7 +16,7 @@ for part in $what; do
       LIMIT=(--steps 8650)
       learn runs/perturbgan-cpu --preset cpu
       keep $here/weights/cpu.safetensors runs/perturbgan-cpu
-      "$bin/python" -c 'import json, sys; from layerbench.train import Run; json.dump(Run(sys.argv[1]).curves(), open(sys.argv[2], "w"))' runs/perturbgan-cpu $here/results/cpu_curves.json
+      curves cpu runs/perturbgan-cpu
       measure cpu perturbgan/cpu --data scenes --n 128
       measure cpu_encoder perturbgan/cpu --data scenes --n 100 --encoder ;;
     ablations)  # 6 to 12 minutes each on one core, at the steps that results/ records
