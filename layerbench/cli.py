@@ -374,6 +374,8 @@ def segment(args):
          option("--size", type=number(int, 8), help="side in pixels (default: the method's)"),
          option("--encoder", action="store_true", help="also segment by inverting the generator, where the method can (slow)"),
          option("--layers", action="store_true", help="examine painted layers only: for masks that no segmenter could be taught with"),
+         option("--clusters", type=number(int, 1), metavar="N", help="also sort N pictures by the code that the method reads off them, and compare with their classes"),
+         option("--numbered", type=number(int, 1), metavar="K", help="photographs are numbered class by class, K in each (80 in Oxford's 17 flowers)"),
          option("--json", metavar="FILE", help="write one JSON object to a file, or to stdout if it is -"), *DEVICE)
 def evaluate(args):
     "measure masks on pictures whose masks are known"
@@ -382,7 +384,8 @@ def evaluate(args):
     if args.json not in (None, "-"): Path(args.json).parent.mkdir(parents=True, exist_ok=True)
     with contextlib.redirect_stdout(sys.stderr):
         method, segmenter, record = reopened(args)
-        found = finite(measured(method, segmenter, args.data, args.n, args.size, args.split, args.seed, args.encoder, only_layers=args.layers))
+        found = finite(measured(method, segmenter, args.data, args.n, args.size, args.split, args.seed, args.encoder, only_layers=args.layers,
+                                clusters=args.clusters, numbered=args.numbered))
         found |= {"data": called(args.data), "command": spoken(args), "seen": method.seen, "record": record}
     if args.json == "-": return print(json.dumps(found))
     if args.json: write_json(args.json, found)
@@ -394,7 +397,8 @@ def spoken(
 )->str:
     "The command that measures this again; where the result goes is left out"
     words = ["layerbench", "evaluate", str(args.source), "--data", called(args.data), "--n", str(args.n), "--split", args.split, "--seed", str(args.seed)]
-    return shlex.join(words + (["--size", str(args.size)] if args.size else []) + ["--encoder"] * args.encoder + ["--layers"] * args.layers)
+    return shlex.join(words + (["--size", str(args.size)] if args.size else []) + ["--encoder"] * args.encoder + ["--layers"] * args.layers
+                      + [w for k in ("clusters", "numbered") if getattr(args, k) for w in (f"--{k}", str(getattr(args, k)))])
 
 COLUMNS = ("iou", "iou_pooled", "iou_inverted", "dice", "miou", "accuracy", "coverage")
 
@@ -414,6 +418,8 @@ def table(
              " " * 21 + "".join(f"{c.replace('iou_', ''):>10}" for c in COLUMNS)]
     for name, row in rows.items():
         lines.append(f"{name:<21}" + "".join(f"{row[c]:>10.3f}" if row.get(c) is not None else " " * 10 for c in COLUMNS).rstrip())
+    for name, c in found.get("clusters", {}).items():
+        lines.append(f"clusters against {c['classes']} {name} classes, {c['n']} pictures: NMI {c['nmi']:.3f} (chance {c['chance_nmi']:.3f}, colours {c['floors']['colours']:.3f}, 8x8 pixels {c['floors']['small']:.3f}), AMI {c['ami']:.3f}, ARI {c['ari']:.3f}")
     return "\n".join(lines + ([f"health: {f['name']}: {f['sentence']}" for f in found["health"] if f["bad"]] or ["health: nothing found"]))
 
 # %% ../nbs/cli.ipynb #59dfe7ae

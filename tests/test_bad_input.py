@@ -83,6 +83,15 @@ def test_photographs_without_masks_cannot_be_measured(refused, tiny, tmp_path):
     assert "holds 1 pictures but no mask" in refused("evaluate", tiny.weights, "--data", tmp_path, "--device", "cpu")
 
 
+def test_clusters_need_a_reader_and_classes(refused, tiny, tmp_path):
+    assert "'perturbgan' reads no code off pictures" in refused("evaluate", tiny.weights, "--n", 4, "--clusters", 8, "--device", "cpu")
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.effect_noise((40, 40), 50).point(lambda v: 255 * (v > 128)).save(tmp_path / folder / "rose.png")
+    words = ("evaluate", tiny.weights, "--data", tmp_path, "--clusters", 8, "--device", "cpu")
+    assert "classes of these pictures" in refused(*words) and "not all numbered (['rose'])" in refused(*words, "--numbered", 80)
+
+
 def test_bad_pictures_do_not_hold_up_good_ones(shell, tiny, tmp_path):
     mine, out = tmp_path / "mine", tmp_path / "out"
     mine.mkdir()

@@ -127,6 +127,16 @@ def test_evaluate_prints_a_table_and_writes_a_file(shell, tiny, tmp_path):
     assert json.loads((tmp_path / "new" / "found.json").read_text())["n"] == 4
 
 
+def test_evaluate_sorts_pictures_by_the_code_that_a_method_reads(shell, tmp_path):
+    run = tmp_path / "run"
+    assert shell("train", "layered_mi", "--preset", "smoke", "--steps", 2, "--n", 16, "--out", run, "--device", "cpu")[0] == 0
+    code, out, _ = shell("evaluate", run, "--layers", "--n", 4, "--clusters", 64, "--json", tmp_path / "found.json", "--device", "cpu")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert code == 0 and "clusters against 8 parent classes, 64 pictures: NMI" in out
+    assert found["command"].endswith("--layers --clusters 64") and set(found["clusters"]) == {"child", "parent"}
+    assert all(c["n"] == 64 and 0 <= c["nmi"] <= 1 and set(c["floors"]) == {"colours", "small"} for c in found["clusters"].values())
+
+
 def test_speed(shell):
     code, out, _ = shell("speed", "perturbgan", "--preset", "smoke", "--seconds", .3, "--json", "-", "--device", "cpu")
     row, = json.loads(out)

@@ -548,13 +548,12 @@ _small = dict(noise=64, classes=12, group=3, d_norm="none", bg_weight=1.)
 _cub64 = dict(widths=(1024, 512, 256, 128, 64), trunk=(64, 128, 256, 512))
 _alternating = dict(images=2_000_000, rounds=5)
 _cars = dict(classes=196, group=14, rotation=0., contrast=.3)
-# what scenes taught us (papers/layered_mi/notes.md): a start with little foreground, a wider shift, contrast jitter, and time before masks must decide
-_scenes = dict(mask_bias=-1., shift=.1875, contrast=.3)
+# what scenes taught us (papers/layered_mi/notes.md): a critic strong enough to mind what moves, codes that grow in once it knows an object, priors on the mask that it sees, a start with little foreground, a wider warp
+_scenes = dict(d_norm="bn", rate=5e-4, critic_rate=4., mi_ramp=30_000, binary_ramp=40_000, mask_loss_on="warped", mask_bias=-1., shift=.1875, contrast=.3, classes=32, group=4, rounds=2)
 LayeredMI.presets = {
     "smoke": _small | dict(widths=(32, 16, 8), trunk=(8, 16), reader=4, noise=8, classes=8, group=2, images=64, rounds=2, batch=8, ema=.9, unet_width=4, unet_steps=4),
-    "cpu": _small | _scenes | dict(widths=(128, 64, 32, 16), trunk=(32, 64, 128), reader=16, classes=32, group=4, images=80_000, rounds=4, batch=32, rate=5e-4, critic_rate=4., ema=.998, mi_ramp=30_000, binary_ramp=40_000,
-                                   unet_width=12, unet_steps=300),
-    "gpu": _small | _scenes | dict(widths=(512, 256, 128, 64, 32), trunk=(48, 96, 192, 384), reader=24, noise=100, classes=32, group=4, d_norm="bn", images=600_000, batch=64, binary_ramp=40_000),
+    "cpu": _small | _scenes | dict(widths=(128, 64, 32, 16), trunk=(64, 128, 256), reader=16, images=120_000, batch=32, ema=.995, unet_width=12, unet_steps=1500),
+    "gpu": _small | _scenes | dict(widths=(512, 256, 128, 64, 32), trunk=(64, 128, 256, 512), reader=24, noise=100, images=300_000, batch=64, unet_width=32, unet_steps=3000),
     "paper": {},
     # the specification's own small settings
     "smoke32": _small | dict(widths=(64, 32, 16, 8), trunk=(16, 32, 64), reader=8, images=16_000, batch=16, ema=.99, unet_width=8, unet_steps=100),
