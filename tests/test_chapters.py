@@ -38,7 +38,7 @@ def test_shipped_weights_measure_what_results_say(chapter):
     assert found["ceiling"] == pytest.approx(kept["ceiling"], abs=TOLERANCE)
 
 
-FIRM = {"perturbgan"}   # chapters whose weights are good enough to promise it; `layered_mi` is not yet one (papers/layered_mi/notes.md)
+FIRM = {"perturbgan", "layered_mi"}   # chapters whose weights are good enough to promise it
 
 
 def test_the_taught_segmenter_against_its_floors(chapter):
@@ -48,6 +48,15 @@ def test_the_taught_segmenter_against_its_floors(chapter):
     for floor, value in found["floors"].items():
         assert (found["iou"] > value) == (kept["iou"] > kept["floors"][floor]), f"{floor} reaches {value}; results/cpu.json puts it on the other side"
         if name in FIRM: assert found["iou"] > value, f"{floor} reaches {value}"
+
+
+def test_clusters_against_chance_and_what_needs_no_learning(chapter):
+    name, out = chapter
+    if "clusters" not in out: pytest.skip(f"{name} sorts no pictures")
+    kept = results(name, "cpu")["clusters"]
+    for classes, found in out["clusters"].items():
+        assert found["n"] == kept[classes]["n"] and abs(found["nmi"] - kept[classes]["nmi"]) <= 2 * TOLERANCE
+        assert found["nmi"] > max(found["chance_nmi"], *found["floors"].values()), f"clusters say less about the {classes} than what needs no learning"
 
 
 def test_a_misspelt_preset_stops_the_chapter(tmp_path):
