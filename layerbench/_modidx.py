@@ -1178,6 +1178,7 @@ d = { 'settings': { 'branch': 'main',
                                   'layerbench.train.refuse_changes': ('train.html#refuse_changes', 'layerbench/train.py'),
                                   'layerbench.train.reopen': ('train.html#reopen', 'layerbench/train.py'),
                                   'layerbench.train.shipped': ('train.html#shipped', 'layerbench/train.py'),
+                                  'layerbench.train.take_over': ('train.html#take_over', 'layerbench/train.py'),
                                   'layerbench.train.train': ('train.html#train', 'layerbench/train.py'),
                                   'layerbench.train.write_json': ('train.html#write_json', 'layerbench/train.py'),
                                   'layerbench.train.write_whole': ('train.html#write_whole', 'layerbench/train.py')}}}

@@ -212,6 +212,7 @@ def recorded(
          option("--set", action="append", metavar="NAME=VALUE", help="change a setting; may be repeated"),
          option("--out", type=Path, help="the run's folder (default: runs/CHAPTER-PRESET)"),
          option("--resume", action="store_true", help="go on with the run in --out, as it was begun"),
+         option("--start", metavar="SOURCE", help="begin with the networks of a run, a weights file or shipped weights, e.g. layered_mi/cpu, trained on other pictures"),
          option("--precision", default="32-true", help="32-true or bf16-mixed"), *DEVICE)
 def train(args):
     "train a chapter, or go on with a training"
@@ -223,7 +224,7 @@ def train(args):
     try:
         pictures = open_pictures(**{k: plan["data"][k] for k in ("source", "n", "size", "split", "seed")})
         run = bench.train(plan["chapter"], pictures, out, plan["preset"], plan["overrides"], args.steps, args.minutes, plan["seed"],
-                          args.resume, args.device, args.precision, args.threads)
+                          args.resume, args.start, args.device, args.precision, args.threads)
     except KeyboardInterrupt:
         after = f"; go on from the last checkpoint with `layerbench train --resume --out {out}`"
         print(f"layerbench: stopped{after if (out / 'checkpoint.pt').exists() else ' before training began'}", file=sys.stderr)

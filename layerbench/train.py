@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'write_whole', 'write_json', 'Run', 'reopen', 'shipped', 'fabric_for', 'environment', 'Curves', 'NotFinite',
-           'Trainer', 'train', 'refuse_changes', 'draw']
+           'Trainer', 'train', 'take_over', 'refuse_changes', 'draw']
 
 # %% ../nbs/train.ipynb #c96bd396
 import csv
@@ -261,6 +261,7 @@ def train(
     minutes:float|None=None,    # stop after so many minutes in all
     seed:int=0,
     resume:bool=False,          # go on with what lies in `out`; the settings must be the same
+    start=None,                 # a run, weights file or name of shipped weights of this chapter, for networks that have learnt something else; they must have the same shapes
     device:str="auto",
     precision:str="32-true",
     threads:int|None=None,
@@ -279,8 +280,12 @@ def train(
     begun = (run.path / "config.json").is_file()
     if begun and not resume: raise ValueError(f"{run.path} already holds a run; choose another folder, or resume it")
     if begun: refuse_changes(run, asked | {"preset": preset})
+    if begun and start is not None and str(start) != run.config.get("start"): raise ValueError(f"{run.path} was begun with networks of its own making or another's ({run.config.get('start') or 'none taken over'}); leave out the start, or choose another folder")
     torch.manual_seed(seed)   # decides the first weights
     method = make(name, preset, overrides)
+    if start is not None and not begun:
+        take_over(method, start)
+        asked |= {"start": str(start)}
     method.start(fabric)
     c = method.config
     feed = Batches(pictures, seed, getattr(c, "crop", 1.), fabric.device, getattr(c, "zoom", False), getattr(c, "flip", 0.))
@@ -294,6 +299,20 @@ def train(
     if not trainer.steps: trainer.save()
     _loop(trainer, steps, minutes, every, look_seconds, save_seconds, probe, watch, progress)
     return run
+
+def take_over(
+    method,
+    source, # as for `reopen`
+):
+    "Begin with the networks that another training has made; optimisers, order and counts begin anew"
+    other, _, _ = reopen(source)
+    if other.name != method.name: raise ValueError(f"{source} is of chapter {other.name!r}; expected networks of {method.name!r}")
+    path = Path(source) if Path(source).is_dir() else None
+    for name, net in method.nets.items():
+        if name not in other.nets: continue
+        learnt = other.nets["average" if path is None and name == "generator" and "average" in other.nets else name]   # weights files keep the averaged generator only
+        try: net.load_state_dict(learnt.state_dict())
+        except RuntimeError as e: raise ValueError(f"the network {name!r} of {source} has another shape ({str(e).splitlines()[1].strip() if len(str(e).splitlines()) > 1 else e}); train with the settings that it was trained with") from None
 
 def refuse_changes(
     run:Run,

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from layerbench.train import Run
+
 CLI = [sys.executable, "-m", "layerbench.cli"]
 
 
@@ -125,6 +127,20 @@ def test_evaluate_prints_a_table_and_writes_a_file(shell, tiny, tmp_path):
     code, out, _ = shell("evaluate", tiny.weights, "--n", 4, "--json", tmp_path / "new" / "found.json", "--device", "cpu")
     assert code == 0 and "segmenter" in out and "(floor)" in out and "(ceiling)" in out
     assert json.loads((tmp_path / "new" / "found.json").read_text())["n"] == 4
+
+
+def test_start_takes_over_networks_and_nothing_else(shell, tiny, tmp_path):
+    def train(out, *more): return shell("train", "perturbgan", "--preset", "smoke", "--n", 16, "--out", tmp_path / out, "--device", "cpu", *more)
+    assert train("first", "--steps", 4)[0] == 0 and train("second", "--steps", 1, "--seed", 5, "--start", tmp_path / "first")[0] == 0
+    assert train("other", "--steps", 1, "--seed", 5)[0] == 0
+    first, second, other = (Run(tmp_path / n).method().nets["average"].state_dict() for n in ("first", "second", "other"))
+    def far(a, b): return sum(float((a[k].float() - b[k].float()).square().sum()) for k in a)
+    assert far(first, second) < .2 * far(other, second)
+    assert Run(tmp_path / "second").config["start"] == str(tmp_path / "first") and Run(tmp_path / "second").method().seen < Run(tmp_path / "first").method().seen
+    code, _, err = train("third", "--steps", 1, "--start", tmp_path / "first", "--set", "latent=8")
+    assert code == 2 and "has another shape" in err and not (tmp_path / "third").exists()
+    assert "expected networks of 'perturbgan'" in train("third", "--steps", 1, "--start", "layered_mi/cpu")[2]
+    assert "was begun" in shell("train", "--resume", "--out", tmp_path / "second", "--start", "perturbgan/cpu")[2]
 
 
 def test_evaluate_sorts_pictures_by_the_code_that_a_method_reads(shell, tmp_path):
