@@ -41,7 +41,7 @@ for part in $what; do
       learn runs/layered_mi-at_off --preset cpu,at_off --set images=240000
       compare at_off ;;
     flowers)    # from networks that found the objects of scenes: from scratch flowers end up in the background (notes.md)
-      LIMIT=(--steps 1500)
+      LIMIT=(--steps 1300)
       learn runs/layered_mi-flowers --preset cpu --set rounds=1 --set images=64000 --set mi_ramp=0 --set binary_ramp=0 --data "$FLOWERS" --start layered_mi/cpu
       LESSON=400 keep runs/layered_mi-flowers/weights.safetensors runs/layered_mi-flowers
       picture flowers runs/layered_mi-flowers
