@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'write_whole', 'write_json', 'Run', 'reopen', 'shipped', 'fabric_for', 'environment', 'Curves', 'NotFinite',
-           'Trainer', 'train', 'take_over', 'refuse_changes', 'draw']
+           'Trainer', 'train', 'feeds_of', 'served', 'needed', 'take_over', 'refuse_changes', 'draw']
 
 # %% ../nbs/train.ipynb #c96bd396
 import csv
@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from .codes import Dice
 from .data.batches import Batches, Pictures
+from .data.boxes import BoxedBatches
 from .method import Method, chapter, load_nets, make, open_weights, plain, settings
 
 # %% ../nbs/train.ipynb #6f20fc71
@@ -209,8 +210,9 @@ class NotFinite(ValueError):
 # %% ../nbs/train.ipynb #a64fa93d
 class Trainer:
     "A training in progress"
-    def __init__(self, method:Method, feed:Batches, run:Run, fabric:Fabric, seed:int):
+    def __init__(self, method:Method, feed:Batches, run:Run, fabric:Fabric, seed:int, further:dict[str, Batches]|None=None):
         self.method, self.feed, self.run, self.fabric = method, feed, run, fabric
+        self.further = further or {}   # by the names that the method `needs`
         self.dice = Dice(seed + 1, fabric.device, fabric.global_rank, fabric.world_size)
         self.steps, self.seconds = 0, 0.
         self.curves = Curves(run, fabric.is_global_zero)
@@ -219,7 +221,7 @@ class Trainer:
 
     def state(self)->dict:
         return {"format": FORMAT, "chapter": self.method.name, "method": self.method.state(), "dice": self.dice.state(), "served": self.feed.served,
-                "steps": self.steps, "seconds": self.seconds}
+                "further": {name: feed.served for name, feed in self.further.items()}, "steps": self.steps, "seconds": self.seconds}
 
     def save(self):
         if self.fabric.is_global_zero: write_whole(self.run.checkpoint, lambda p: torch.save(self.state(), p))
@@ -233,14 +235,15 @@ class Trainer:
         except (RuntimeError, KeyError, ValueError): raise ValueError(f"{self.run.checkpoint} does not fit this version's networks; use the version that wrote it, or train again") from None
         self.dice.load_state(state["dice"])
         self.feed.served, self.steps, self.seconds = state["served"], state["steps"], state["seconds"]
+        for name, feed in self.further.items(): feed.served = state.get("further", {}).get(name, 0)   # older checkpoints know one feed
 
     def step(self):
         "One iteration: the next real pictures, and whatever the paper does with them"
         batch, side = self.method.demand()   # 0 pictures where an iteration needs none
         world = self.fabric.world_size
         if batch % world: raise ValueError(f"a batch of {batch} cannot be shared by {world} ranks; choose a number of ranks that divides it")
-        real = self.feed.draw(batch // world, side, self.dice) if batch else None
-        self.curves.add(self.method.train_step(real, self.dice))
+        drawn = served({"real": self.feed} | self.further, batch // world, side, self.dice) if batch else dict.fromkeys(("real", *self.method.needs))
+        self.curves.add(self.method.train_step(drawn.pop("real"), self.dice, **drawn))
         self.steps += 1
 
     @torch.no_grad()
@@ -262,6 +265,7 @@ def train(
     seed:int=0,
     resume:bool=False,          # go on with what lies in `out`; the settings must be the same
     start=None,                 # a run, weights file or name of shipped weights of this chapter, for networks that have learnt something else; they must have the same shapes
+    backgrounds:Pictures|None=None, # object-free pictures, for methods that need them; `data.backgrounds.open_backgrounds` makes them
     device:str="auto",
     precision:str="32-true",
     threads:int|None=None,
@@ -275,6 +279,8 @@ def train(
     "Train a chapter's method; killed at any moment, it resumes to the same numbers"
     run, found = Run(Path(out)), chapter(name)
     asked = {"format": FORMAT, "chapter": name, "config": plain(settings(found.Config, found.presets, preset, overrides)), "seed": seed, "every": every, "data": pictures.about}
+    further = needed(found.variant(settings(found.Config, found.presets, preset, overrides)), backgrounds=backgrounds)
+    asked |= {k: p.about for k, p in further.items()}
     fabric = fabric_for(device, precision, threads)
     fabric.launch()
     begun = (run.path / "config.json").is_file()
@@ -287,9 +293,8 @@ def train(
         take_over(method, start)
         asked |= {"start": str(start)}
     method.start(fabric)
-    c = method.config
-    feed = Batches(pictures, seed, getattr(c, "crop", 1.), fabric.device, getattr(c, "zoom", False), getattr(c, "flip", 0.))
-    trainer = Trainer(method, feed, run, fabric, seed)
+    feeds = feeds_of(method, pictures, further, seed, fabric.device)
+    trainer = Trainer(method, feeds.pop("real"), run, fabric, seed, feeds)
     if begun and run.checkpoint.is_file(): trainer.load()
     elif fabric.is_global_zero:
         run.path.mkdir(parents=True, exist_ok=True)
@@ -299,6 +304,44 @@ def train(
     if not trainer.steps: trainer.save()
     _loop(trainer, steps, minutes, every, look_seconds, save_seconds, probe, watch, progress)
     return run
+
+def feeds_of(
+    method:Method,
+    pictures:Pictures,        # real ones; with masks, if the method needs boxes
+    further:dict[str, Pictures], # what `needed` found
+    seed:int,
+    device,
+)->dict[str, Batches]: # `real` first
+    "The feeds of a training"
+    c = method.config
+    def feed(Feed, pictures, seed): return Feed(pictures, seed, getattr(c, "crop", 1.), device, getattr(c, "zoom", False), getattr(c, "flip", 0.))
+    real = feed(BoxedBatches if "boxes" in method.needs else Batches, pictures, seed)
+    return {"real": real} | {k: feed(Batches, p, seed + i) for i, (k, p) in enumerate(further.items(), 1)}
+
+def served(
+    feeds:dict[str, Batches], # by name
+    n:int,                    # pictures of each for this rank
+    side:int,                 # pixels
+    dice,
+)->dict:                      # what `train_step` is given, by name
+    "The next batch of every feed; a feed with boxes serves them beside its pictures"
+    found = {}
+    for name, feed in feeds.items():
+        drawn = feed.draw(n, side, dice)
+        found |= drawn if isinstance(drawn, dict) else {name: drawn}
+    return found
+
+def needed(
+    found:type[Method], # the method
+    **given,            # further pictures by name, None where there are none
+)->dict[str, Pictures]: # those that it needs
+    "What a method needs beside real pictures, no more and no less"
+    others = [name for name in found.needs if name != "boxes"]   # these come with the real pictures
+    for name in others:
+        if given.get(name) is None: raise ValueError(f"{found.name} learns from real pictures and {name}, and no {name} were given; pass {name}=... to train, e.g. from `open_{name}`")
+    for name, pictures in given.items():
+        if pictures is not None and name not in found.needs: raise ValueError(f"{name} were given and {found.name} learns without; leave them out")
+    return {name: given[name] for name in others}
 
 def take_over(
     method,
@@ -321,7 +364,7 @@ def refuse_changes(
     "A resumed run goes on as it began, or not at all"
     had = run.config
     wrong = [f"{k} was {had['config'].get(k)!r}, now {v!r}" for k, v in asked["config"].items() if had["config"].get(k) != v] if had["chapter"] == asked["chapter"] else []
-    wrong += [f"{k} was {had.get(k)!r}, now {asked[k]!r}" for k in ("chapter", "seed", "every", "data") if had.get(k) != asked[k]]
+    wrong += [f"{k} was {had.get(k)!r}, now {asked.get(k)!r}" for k in ("chapter", "seed", "every", "data", "backgrounds") if had.get(k) != asked.get(k)]
     if wrong: raise ValueError(f"{run.path} cannot be resumed with other settings ({'; '.join(wrong)}); leave them as they were, or choose another folder")
 
 # %% ../nbs/train.ipynb #87a6ab63

@@ -121,21 +121,25 @@ class Batches:
         dice,      # crops come from here; its rank and world decide which slice of the joined batch this is
     )->Tensor:     # float in [-1,1], (n,3,side,side)
         "The next batch"
-        start = self.served + dice.rank * n
-        index = torch.tensor([self._picture(p) for p in range(start, start + n)], device=self.images.device)
-        self.served += n * dice.world
-        found = self._zoomed(index, side, dice) if self.zoom else self._cropped(index, side, dice)
+        index = self._next(n, dice)
+        found = self._zoomed(index, side, dice) if self.zoom else self._windows(self._source(side), index, side, dice)[0]
         if not self.flip: return found
         return torch.where(dice.uniform(n, 1, 1, 1) < self.flip, found.flip(-1), found)
 
-    def _cropped(self, index, side, dice):
-        source, n = self._source(side), len(index)
-        spare = source.shape[-1] - side
-        if spare == 0: return as_floats(source[index])
+    def _next(self, n, dice):
+        "Which pictures are this rank's part of the next batch"
+        start = self.served + dice.rank * n
+        self.served += n * dice.world
+        return torch.tensor([self._picture(p) for p in range(start, start + n)], device=self.images.device)
+
+    def _windows(self, source, index, side, dice):
+        "Random windows of some pictures as floats, and their upper left corners as x y, (n,2)"
+        n, spare = len(index), source.shape[-1] - side
+        if spare == 0: return as_floats(source[index]), index.new_zeros(n, 2)
         top, left = dice.integers(n, 0, spare + 1), dice.integers(n, 0, spare + 1)
         across = torch.arange(side, device=source.device)
         rows, cols = top[:, None] + across, left[:, None] + across
-        return as_floats(source[index[:, None, None], :, rows[:, :, None], cols[:, None]].permute(0, 3, 1, 2).contiguous())
+        return as_floats(source[index[:, None, None], :, rows[:, :, None], cols[:, None]].permute(0, 3, 1, 2).contiguous()), torch.stack([left, top], 1)
 
     def _zoomed(self, index, side, dice):
         source, n = as_floats(self._source(side)[index]), len(index)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'ROOMS', 'BROKEN', 'LARGEST', 'upright', 'as_mask', 'square', 'place', 'natural', 'Item', 'pair', 'shelf',
-           'decode', 'reason', 'read_item', 'choose', 'read_items', 'folder']
+           'decode', 'reason', 'read_item', 'choose', 'read_items', 'listed', 'folder']
 
 # %% ../../nbs/data/photos.ipynb #3025f058
 import io
@@ -218,9 +218,11 @@ def choose(
     masks:str,          # `none`: every picture, no mask is opened; `only`: the pictures that have a mask
     limit:int|None,     # at most so many
     seed:int|None,      # draw them; None takes the first
+    among=None,         # names of those to choose from; None for all
 )->list[Item]:          # in natural order
     "Which items to read"
     if masks == "only": items = [i for i in items if i.mask]
+    if among is not None: items = [i for i in items if i.name in among]
     if limit is None or limit >= len(items): return items
     if seed is None: return items[:limit]
     drawn = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed))[:limit]
@@ -269,19 +271,26 @@ def _check(size, limit, masks):
         raise ValueError(f"masks is {masks!r}; expected 'none' (masks are not opened) or 'only' (pictures that have one)")
 
 # %% ../../nbs/data/photos.ipynb #6b7b2c54
+def listed(
+    path, # a folder or a tar
+)->list[Item]: # in natural order
+    "What a folder holds, by name; no picture is opened"
+    with shelf(path) as (names, _): return pair([n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES])
+
 def folder(
     path,                # a folder (searched through) or a tar
     size:int|None=None,  # side in pixels; None keeps the pictures' own size, if they share one
     limit:int|None=None, # at most so many pictures
     masks:str="none",    # `none`: no mask is opened; `only`: just the pictures that have one, with it
     seed:int|None=None,  # which pictures a limit draws; None takes the first
+    among=None,          # a set of names, to read none but these; None for all
 )->Pictures:             # in natural order
     "Pictures of a folder or a tar"
     _check(size, limit, masks)
     with shelf(path) as (names, read):
         known = [n for n in names if PurePosixPath(n).suffix.lower() in SUFFIXES]
         everything = pair(known)
-        items = choose(everything, masks, limit, seed)
+        items = choose(everything, masks, limit, seed, among)
         if not items: raise ValueError(_empty(path, names, masks, everything))
         made = read_items(items, ["picture"] if masks == "none" else ["picture", "mask", "ignore"], read, known, size)
     if wrong := [m for m in made if isinstance(m, str)]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SPLITS', 'PARENTS', 'CHILDREN', 'KINDS', 'PARTS', 'SLOTS', 'MOST', 'AREA', 'MARGIN', 'REACH', 'SceneBatch', 'stand',
            'gather', 'cast', 'seen', 'boxes', 'as_index', 'crowd', 'single_threaded', 'behind', 'assemble', 'draw',
-           'as_columns', 'check', 'Scenes']
+           'setting', 'as_columns', 'check', 'Scenes']
 
 # %% ../../nbs/data/scenes.ipynb #58bbcf17
 import operator
@@ -239,6 +239,19 @@ def draw(
     kind = made[-1][1] if tied else kind
     return assemble(made, behind(keys, kind, size, vivid), kind, keys)
 
+def setting(
+    keys,  # (n, 2)
+    tied: bool, many: bool,
+):
+    "The kind of each scene's background, known before an object is drawn: (n,) index into KINDS."
+    d = Draws(keys, 1)
+    parent, child, kind = d.choice(len(PARENTS)), d.choice(4), d.choice(len(KINDS))
+    if tied and many:  # the front object of `crowd` decides, the last of those that it draws
+        d.choice(MOST - 1)
+        for _ in range(MOST):
+            parent, child = d.choice(len(PARENTS)), d.choice(4)
+    return parent if tied else kind
+
 # %% ../../nbs/data/scenes.ipynb #8cbd730e
 def as_columns(
     b: SceneBatch,
@@ -290,12 +303,31 @@ class Scenes:
         if n < 1 or start < 0:
             raise ValueError(f"At least one picture, from item 0 on, can be had; n={n}, start={start} was asked for.")
 
-        def some(at):
-            return as_columns(self.render(range(at, min(at + chunk, start + n))), layers)
+        images, masks, parent, child, *known = self._columns(lambda index: as_columns(self.render(index), layers), n, start, chunk)
+        known = Layers(*known) if layers else None
+        return Pictures(images=images, masks=masks, parent=parent, child=child, layers=known, **self._called(n, start))
 
+    def backgrounds(self, n: int, start: int = 0, chunk: int = 96) -> Pictures:
+        "What lies behind the objects of items start to start + n, whole; no object is drawn, so it is quick."
+        if n < 1 or start < 0:
+            raise ValueError(f"At least one background, from item 0 on, can be had; n={n}, start={start} was asked for.")
+
+        @torch.no_grad()
+        def some(index):
+            keys = item_keys(self.seed, SPLITS[self.split], as_index(index)).to(self.device)
+            kind = setting(keys, self.tied, self.objects == "many")
+            return (as_bytes(2 * behind(keys, kind, self.size, self.palette == "vivid") - 1),)
+
+        (images,) = self._columns(some, n, start, chunk)
+        return Pictures(images=images, **self._called(n, start))
+
+    def _columns(self, some, n, start, chunk):
+        "`some` of every chunk of item numbers, side by side; each column in one piece"
+        pieces = [range(at, min(at + chunk, start + n)) for at in range(start, start + n, chunk)]
         with single_threaded() as threads, ThreadPoolExecutor(threads if self.device.type == "cpu" else 1) as pool:
-            images, masks, parent, child, *known = (torch.cat(c) for c in zip(*pool.map(some, range(start, start + n, chunk))))
+            return [torch.cat(c) for c in zip(*pool.map(some, pieces))]
+
+    def _called(self, n, start):
         about = dict(source="scenes", split=self.split, seed=self.seed, n=n, size=self.size, start=start)
         about |= dict(palette=self.palette, tied=self.tied, objects=self.objects)
-        names, known = [f"{self.split}-{i:06d}" for i in range(start, start + n)], Layers(*known) if layers else None
-        return Pictures(images=images, masks=masks, names=names, parent=parent, child=child, layers=known, about=about)
+        return dict(names=[f"{self.split}-{i:06d}" for i in range(start, start + n)], about=about)

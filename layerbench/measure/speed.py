@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ..codes import Dice
-from ..data.batches import Batches, Pictures
+from ..data.batches import Pictures
 from ..method import make
-from ..train import environment, fabric_for
+from ..train import environment, fabric_for, feeds_of, served
 
 # %% ../../nbs/measure/speed.ipynb #4b976e2a
 def matmul_peak(
@@ -68,8 +68,14 @@ def stepper(
     method.seen = method.length - 1
     (batch, side), crop = method.demand(), getattr(method.config, "crop", 1.)
     noise = torch.randint(0, 256, (2 * batch, 3, int(side * crop), int(side * crop)), dtype=torch.uint8)
-    feed, dice = Batches(Pictures(noise), 0, crop, fabric.device), Dice(0, fabric.device)
-    return method, lambda: method.train_step(feed.draw(batch, side, dice), dice), batch
+    objects = torch.zeros_like(noise[:, :1])
+    objects[:, :, side // 4:side // 2, side // 4:side // 2] = 255
+    pictures, dice = Pictures(noise, masks=objects), Dice(0, fabric.device)
+    feeds = feeds_of(method, pictures, {k: pictures for k in method.needs if k != "boxes"}, 0, fabric.device)
+    def step():
+        drawn = served(feeds, batch, side, dice)
+        return method.train_step(drawn.pop("real"), dice, **drawn)
+    return method, step, batch
 
 # %% ../../nbs/measure/speed.ipynb #02797122
 def anatomy(
