@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['WEIGHTS', 'COMMAND', 'mean_mask', 'fixed_mask', 'full_mask', 'crossed_mask', 'grabcut', 'floors', 'supervised',
-           'save_oracle', 'open_oracle', 'oracle', 'lesson', 'make_oracle', 'main']
+           'save_judge', 'open_judge', 'nearest_judge', 'save_oracle', 'open_oracle', 'oracle', 'lesson', 'make_oracle',
+           'main']
 
 # %% ../../nbs/measure/baselines.ipynb #b19ced33
 import argparse
@@ -129,25 +130,59 @@ def supervised(
         return roughen(recolour(images, dice, .1), dice, .04, .2), both[:, :1], both[:, 1:]
     return learn(pairs, start or new(width, depth, pictures.size, seed), steps, seed + 1, rate, device, progress, 'supervised')
 
-# %% ../../nbs/measure/baselines.ipynb #3eb1dc74
+# %% ../../nbs/measure/baselines.ipynb #4da71234
 WEIGHTS = Path(layerbench.__file__).parent / 'measure' / 'weights'   # shipped with the package
 COMMAND = 'python -m layerbench.measure.baselines'
 
+def save_judge(
+    path,       # file to write, .safetensors
+    net,        # a module
+    kind:str,   # what it is, e.g. 'oracle'
+    about:dict, # plain values: what its constructor wants, and its record
+):
+    "Write a network that judges whole or not at all"
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + '.partial')
+    half = lambda v: (v.half() if v.is_floating_point() else v).cpu().contiguous()
+    try:
+        save_file({k: half(v) for k, v in net.state_dict().items()}, partial, {kind: json.dumps(about)})
+        partial.chmod(0o644)   # safetensors writes for the owner alone
+        os.replace(partial, path)
+    finally: partial.unlink(missing_ok=True)
+
+def open_judge(
+    path,        # a file that `save_judge` wrote
+    kind:str,
+    command:str, # that makes it anew
+)->tuple[dict, dict]: # what is said about it, and its tensors
+    "Read a network that judges back"
+    try:
+        with safe_open(str(path), 'pt') as file: about, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
+    except (OSError, SafetensorError) as e:
+        raise ValueError(f"The {kind} {path} cannot be read ({e}): make it anew with `{command}`.") from None
+    if kind not in about: raise ValueError(f"{path} holds no {kind}: expected a file that `{command}` wrote.")
+    return json.loads(about[kind]), {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+def nearest_judge(
+    size:int,        # side of the pictures that are to be judged
+    kind:str,
+    command:str,     # that makes one
+    folder=WEIGHTS,  # where `{kind}_{size}.safetensors` lie
+)->Path:
+    "The file of the size that is nearest, on the scale of doublings"
+    known = {int(p.stem.removeprefix(f'{kind}_')): p for p in Path(folder).glob(f'{kind}_*.safetensors')}
+    if not known: raise ValueError(f"There is no {kind} in {folder}: make one with `{command} --size {size}`.")
+    return known[min(known, key=lambda side: abs(math.log(side / size)))]
+
+# %% ../../nbs/measure/baselines.ipynb #3eb1dc74
 def save_oracle(
     path,                # file to write, .safetensors
     segmenter:Segmenter,
     record:dict,         # what was measured, on how many pictures of which split, in how many seconds, by which command
 ):
     "Write a segmenter whole or not at all"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    about = dict(width=segmenter.width, depth=segmenter.depth, size=segmenter.size, record=record)
-    partial = path.with_name(path.name + '.partial')
-    try:
-        save_file({k: v.half().cpu().contiguous() for k, v in segmenter.state_dict().items()}, partial, {'oracle': json.dumps(about)})
-        partial.chmod(0o644)   # safetensors writes for the owner alone
-        os.replace(partial, path)
-    finally: partial.unlink(missing_ok=True)
+    save_judge(path, segmenter, 'oracle', dict(width=segmenter.width, depth=segmenter.depth, size=segmenter.size, record=record))
 
 # %% ../../nbs/measure/baselines.ipynb #d8264189
 def open_oracle(
@@ -155,13 +190,7 @@ def open_oracle(
     device='cpu',
 )->tuple[Segmenter, dict]: # the oracle, and its record
     "Read an oracle back"
-    try:
-        with safe_open(str(path), 'pt') as file:
-            about, tensors = file.metadata() or {}, {k: file.get_tensor(k).float() for k in file.keys()}
-    except (FileNotFoundError, SafetensorError) as e:
-        raise ValueError(f"The oracle {path} cannot be read ({e}): make it anew with `{COMMAND}`.") from None
-    if 'oracle' not in about: raise ValueError(f"{path} holds no oracle: expected a file that `{COMMAND}` wrote.")
-    about = json.loads(about['oracle'])
+    about, tensors = open_judge(path, 'oracle', COMMAND)
     segmenter = Segmenter(about['width'], about['depth'], about['size'])
     segmenter.load_state_dict(tensors)
     return segmenter.to(device).eval(), about['record']
@@ -173,9 +202,7 @@ def oracle(
     folder=WEIGHTS,     # where oracles lie
 )->Segmenter:           # its `record` says what it was taught with, and its held-out IoU
     "The shipped oracle for pictures of about this size"
-    known = {int(p.stem.removeprefix('oracle_')): p for p in Path(folder).glob('oracle_*.safetensors')}
-    if not known: raise ValueError(f"There is no oracle in {folder}: make one with `{COMMAND} --size {size}`.")
-    segmenter, record = open_oracle(known[min(known, key=lambda side: abs(math.log(side / size)))], device)
+    segmenter, record = open_oracle(nearest_judge(size, 'oracle', COMMAND, folder), device)
     segmenter.record = record
     return segmenter
 

@@ -148,14 +148,15 @@ def agreement(
 )->dict[str, dict]:             # by class: `cluster_scores`, chance_nmi, and the floors' NMI
     "How a method's clusters of real pictures agree with true classes, beside chance and what needs no learning"
     if not (method.can("cluster") or method.can("read")): raise ValueError(f"The method {method.name!r} reads no code off pictures: it has no clusters to compare.")
-    read = (method.cluster if method.can("cluster") else method.read)(images.to(method.device)).cpu()
-    def sort(name, truth):
-        "Clusters for these classes, and how many there could be"
-        if not method.can("cluster"): return k_means(read, len(truth.unique())), len(truth.unique())
-        child, coarse = read.argmax(1), name == "parent" and "parent" in method.space
-        return (method.space.parent_of("child", child), method.space["parent"].count) if coarse else (child, read.shape[1])
-    found = {}
-    for name, truth in classes.items():
-        mine, k = sort(name, truth)
-        found[name] = cluster_scores(mine, truth) | {"chance_nmi": chance(mine, truth)["nmi"], "floors": {look: cluster_scores(pixel_clusters(images, k, look), truth)["nmi"] for look in ("colours", "small")}}
+    read = {name: getattr(method, name)(images.to(method.device)).cpu() for name in ("cluster", "read") if method.can(name)}
+    def as_read(name, truth):
+        "Clusters for these classes, and how many there could be: the code's own"
+        child, coarse = read["cluster"].argmax(1), name == "parent" and "parent" in method.space
+        return (method.space.parent_of("child", child), method.space["parent"].count) if coarse else (child, read["cluster"].shape[1])
+    def by_k_means(name, truth): return k_means(read["read"], k := len(truth.unique())), k
+    def judged(mine, k, truth):
+        floors = {look: cluster_scores(pixel_clusters(images, k, look), truth)["nmi"] for look in ("colours", "small")}
+        return cluster_scores(mine, truth) | {"chance_nmi": chance(mine, truth)["nmi"], "floors": floors}
+    found = {name: judged(*(as_read if "cluster" in read else by_k_means)(name, truth), truth) for name, truth in classes.items()}
+    if len(read) == 2: found |= {f"{name} (k-means)": judged(*by_k_means(name, truth), truth) for name, truth in classes.items()}
     return found
