@@ -1,4 +1,5 @@
 "The explorer over the bench's own methods: pure pixels, controls that change what they should and only that, states that travel"
+import base64
 import html
 import io
 import json
@@ -13,10 +14,11 @@ from PIL import Image
 from layerbench.data.batches import Pictures
 from layerbench.codes import Category, CodeSpace, Dice, Normal
 from layerbench.explore import explore
-from layerbench.explore.discs import AbleDiscs, Discs
-from layerbench.explore.figures import layer_grid
+from layerbench.explore.discs import AbleDiscs, Discs, ModedDiscs
+from layerbench.explore.figures import layer_grid, pixels
 from layerbench.explore.history import history
 from layerbench.explore.inversion import inversion
+from layerbench.explore.modes import renderer_of
 from layerbench.explore.side_by_side import side_by_side
 from layerbench.explore.renderer import Renderer, latency, timed
 from layerbench.layers import Layers
@@ -36,12 +38,12 @@ def grown(overrides={}):
     return method
 
 
-METHODS = {"discs": Discs, "able discs": AbleDiscs, "perturbgan": grown, "perturbgan single": lambda: grown({"generator": "single"}),
+METHODS = {"discs": Discs, "able discs": AbleDiscs, "moded discs": ModedDiscs, "perturbgan": grown, "perturbgan single": lambda: grown({"generator": "single"}),
            "perturbgan plain": lambda: grown({"generator": "plain"})}
 
 
 @pytest.fixture(scope="module", params=METHODS)
-def renderer(request): return Renderer(METHODS[request.param]())
+def renderer(request): return renderer_of(METHODS[request.param]())
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_same_state_same_pixels(renderer):
     state = {"seed": 5, "t": .3}
     first = renderer.render(state).panels
     for seed in range(20): renderer.render({"seed": seed, "threshold": .2, "hard": True})     # enough to push everything out of memory
-    again, fresh = renderer.render(state).panels, Renderer(renderer.method).render(state).panels
+    again, fresh = renderer.render(state).panels, renderer_of(renderer.method).render(state).panels
     for name in first:
         assert (first[name] == again[name]).all() and (first[name] == fresh[name]).all(), name
         assert first[name].dtype == np.uint8 and first[name].shape[2] == 3
@@ -334,3 +336,87 @@ def test_the_benchmark_measures_both_sorts():
     measured = latency(Discs(), events=4)
     assert measured["size"] == 32
     for sort in ("direction", "perturbation"): assert 0 < measured[sort]["encoding"] < measured[sort]["median"] <= measured[sort]["worst"]
+
+
+MODES = [m.name for m in ModedDiscs.modes]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_mode_does_what_it_shows_and_nothing_else(mode):
+    renderer = renderer_of(ModedDiscs())
+    rest = renderer.check({"mode": mode, "seed": 4})
+    first = renderer.render(rest)
+    assert not first.error and ("given" in first.panels) == (mode != "generate") and ("given_b" in first.panels) == (mode == "recombine")
+    for key, control in renderer.controls.items():
+        if control.seen(rest) or key == "mode": continue
+        frame = renderer.render(rest | {key: elsewhere(control)})
+        assert frame.layers is first.layers and not frame.warning and frame.classes == first.classes, key
+        assert all((frame.panels[name] == first.panels[name]).all() for name in first.panels), key
+    for key, control in renderer.controls.items():   # its own knobs and pictures all do something, from the right place
+        if control.group not in ("work", "picture") or not control.seen(rest): continue
+        start = rest | ({"reconstruct_detail": 0.} if key == "reconstruct_hard" else {})
+        assert differ(renderer, start, start | {key: elsewhere(control)}), key
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_mode_is_said_in_code(mode, tmp_path):
+    method, mine = ModedDiscs(), tmp_path / "mine.png"
+    mine.write_bytes(as_file(method.generate(method.space.sample(1, Dice(2))).image))
+    explorer = explore(method, mode=mode, picture=7, recolour_target=5, reconstruct_detail=.3)
+    assert f"mode={mode!r}" in explorer.code.value or mode == "generate"
+    for give in (False, True):
+        if give: explorer.give(mine)
+        again = eval(explorer.code.value, {"explore": explore, "method": method})
+        assert again.state == explorer.state and (str(mine) in explorer.code.value) == give
+        for name, picture in explorer.frame.panels.items(): assert (picture == again.frame.panels[name]).all()
+    still = Image.open(io.BytesIO(base64.b64decode(explorer._repr_mimebundle_()["image/png"])))
+    assert len(explorer.frame.panels) == 6 + 2 * (mode == "recombine") and still.width // 128 == len(explorer.frame.panels)   # the mode's panels, side by side
+
+
+def test_a_knob_of_a_mode_reads_no_picture_again():
+    method = ModedDiscs()
+    explorer = explore(method, mode="reconstruct", picture=3)
+    for detail in (.1, .2, .3):
+        explorer.inputs["reconstruct_detail"].value = detail
+        explorer.queue.settle()
+    assert method.readings == 1 and explorer.state["reconstruct_detail"] == .3
+    explorer.inputs["picture"].slider.value = 4
+    explorer.queue.settle()
+    assert method.readings == 2
+
+
+def test_a_new_picture_takes_the_place_of_the_one_before():
+    method = ModedDiscs()
+    images = method.generate(method.space.sample(2, Dice(5)) | {"colour": torch.tensor([0, 4])}).image
+    explorer = explore(method, mode="reconstruct", pictures=images[:1], reconstruct_detail=1.)
+    assert (explorer.frame.panels["image"] == pixels(images)[0]).all()
+    explorer.give(images[1])
+    assert (explorer.frame.panels["image"] == pixels(images)[1]).all()
+    explorer.upload.show(as_file(images[:1]), "disc.png")
+    assert (explorer.frame.panels["given"] == pixels(images)[0]).all() and "pictures=['disc.png']" in explorer.code.value
+    explorer.upload.show(b"no picture", "broken.png")
+    assert "cannot be read" in html.unescape(explorer.upload.message.value) and "disc.png" in explorer.code.value
+    wide = torch.cat([images[:1] * 0, images[:1], images[:1] * 0], 3)
+    explorer.give(wide)                                                   # the middle of it is what the method sees
+    assert (explorer.frame.panels["given"] == pixels(images)[0]).all()
+
+
+@pytest.mark.parametrize("method", [Discs, grown])
+def test_without_modes_there_is_nothing_of_them(method):
+    explorer = explore(method())
+    assert type(explorer.renderer) is Renderer and not {"mode", "picture"} & set(explorer.controls) and "given" not in explorer.tiles
+    for pictures in ([torch.zeros(1, 3, 8, 8)], torch.zeros(1, 3, 8, 8)):
+        with pytest.raises(ValueError, match="has no mode that works on pictures"): explore(method(), pictures=pictures)
+
+
+def test_a_picture_that_cannot_be_is_refused_in_a_sentence():
+    for pictures, sentence in (["nowhere.png"], "there is no picture nowhere.png"), ([torch.zeros(3, 3)], "of shape"), ([3], "not as int"), ([None, None, torch.zeros(1, 3, 8, 8)], "no place 2"):
+        with pytest.raises(ValueError, match=sentence): explore(ModedDiscs(), pictures=pictures)
+    assert "none was given" in explore(ModedDiscs(), mode="recolour", picture="yours").status.value
+
+
+def test_what_training_saw_is_shaded_behind_its_slider():
+    explorer = explore(ModedDiscs())
+    assert "trained-250-750" in explorer.inputs["dx"]._dom_classes and "trained-500-1000" in explorer.inputs["reconstruct_detail"]._dom_classes
+    style = "".join(x.value for x in explorer.children if "noUi-target::before" in getattr(x, "value", ""))
+    assert ".trained-250-750 .noUi-target::before {left: 25%; width: 50%}" in style

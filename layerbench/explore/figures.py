@@ -57,7 +57,7 @@ def colour_parts(
 
 # %% ../../nbs/explore/figures.ipynb #fa78e219
 NAMES = {"image": "image", "background": "background", "foreground": "foreground", "mask": "mask", "cutout": "cut-out", "parts": "parts",
-         "perturbed": "perturbed"}   # key -> what people read
+         "perturbed": "perturbed", "given": "real picture", "given_b": "other real picture"}   # key -> what people read
 
 def faces(
     layers:Layers,

@@ -34,7 +34,7 @@ class Control:
     key:str                   # its name in the state
     kind:str                  # int, float, bool, choice (one of `options`) or names (several of `options`)
     value:object              # at rest
-    group:str                 # draw, between, mixing, directions, view, perturbation or layers
+    group:str                 # draw, between, mixing, directions, view, perturbation or layers; with modes also mode, picture or work
     label:str=""              # for people
     low:float=0.
     high:float=1.
@@ -42,6 +42,11 @@ class Control:
     options:tuple=()          # for choice and names
     trained:tuple|None=None   # the range that training saw
     free:bool=False           # whether None stands for 'as drawn'
+    modes:tuple|None=None     # the modes that show it; None: all
+
+    def seen(self, state:dict)->bool:
+        "Whether the mode of a state shows it; what is not shown keeps its value and does nothing"
+        return self.modes is None or state["mode"] in self.modes
 
     def check(self, value):
         "The value, as a plain Python one; or a sentence that says what is wrong with it"
@@ -90,7 +95,10 @@ def direction_controls(found:dict[str, Directions])->list[Control]:
 
 def knob_controls(knobs:list, group:str)->list[Control]:
     "A method's own knobs as controls"
-    def kind(k): return "choice" if k.options else "int" if isinstance(k.value, int) and isinstance(k.step, int) else "float"
+    def kind(k):
+        if k.options: return "choice"
+        if isinstance(k.value, bool): return "bool"
+        return "int" if isinstance(k.value, int) and isinstance(k.step, int) else "float"
     return [Control(k.name, kind(k), k.value, group, k.label or k.name, k.low, k.high, k.step, tuple(k.options or ()), k.trained)
             for k in knobs]
 
@@ -138,6 +146,7 @@ class Frame:
     classes:dict=field(default_factory=dict) # class by name, as drawn or chosen
     layers:Layers|None=None                  # what was painted, before switches and perturbation
     matrix:tuple=()                          # the perturbation as an affine matrix, two rows of three, where a method can say it
+    warning:str=""                           # what of the state is beyond training, as the method says it
 
 # %% ../../nbs/explore/renderer.ipynb #73315107
 class Memory(OrderedDict):
@@ -238,11 +247,15 @@ class Painter:
         if all(state[k.name] == k.value for k in self.method.mixes): return latents
         return self.method.mix(latents, self.method.latents(self.codes(state, "seed_b")), **crossovers)
 
-    def _paint(self, state):
-        latents, view = self._mixed(state), {k.name: state[k.name] for k in self.method.views}
+    def _apart(self, seed, work):
         with torch.random.fork_rng([self.method.device] if self.method.device.type == "cuda" else []):
-            torch.manual_seed(state["seed"])
-            return self._pace(lambda: self.method.paint(latents, **view))
+            torch.manual_seed(seed)
+            return self._pace(work)
+
+    def _view(self, state): return {k.name: state[k.name] for k in self.method.views}
+    def _paint(self, state):
+        latents = self._mixed(state)
+        return self._apart(state["seed"], lambda: self.method.paint(latents, **self._view(state)))
 
     @torch.no_grad()
     def layers(self, state:dict)->Layers:
@@ -252,13 +265,18 @@ class Painter:
 # %% ../../nbs/explore/renderer.ipynb #4503c6df
 class Renderer(Painter):
     "Turns states of one method into frames"
+    modes:dict={}   # by name, where a method has some; see `explore.modes`
+
     def __init__(self, method, count:int=4):
         super().__init__(method, count)
         panels = (*faces(self.layers(complete(self.controls, {}))), *(["perturbed"] if method.perturbations else []))
         found = [*self.controls.values(), *knob_controls(method.perturbations, "perturbation"), *layer_controls(panels)]
+        self._have(found)
+
+    def _have(self, found:list):
         self.controls = {c.key: c for c in found}
         if len(self.controls) < len(found):
-            raise ValueError(f"{method.name} has two controls of one name in {[c.key for c in found]}; rename a code or knob")
+            raise ValueError(f"{self.method.name} has two controls of one name in {[c.key for c in found]}; rename a code or knob")
 
     def check(self, state:dict|None=None)->dict:
         "The whole state, each value checked; raises ValueError with a sentence"
@@ -274,9 +292,18 @@ class Renderer(Painter):
                 classes = {k.name: int(self.codes(state)[k.name][0]) for k in self.method.space if isinstance(k, Category)}
                 layers = self.layers(state)
                 panels, matrix = views(self.method, layers, state), matrix_of(self.method, state)
-                return Frame(panels, since(), classes=classes, layers=layers, matrix=matrix)
+                return Frame(panels, since(), classes=classes, layers=layers, matrix=matrix, warning=self._warning(state))
         except (ValueError, RuntimeError) as problem:  # RuntimeError is torch's, when memory runs out for one
             return Frame({}, since(), error=f"{self.method.name} cannot paint this: {problem}")
+
+    def _warning(self, state):
+        told = len(self.modes) == len(self.method.modes)   # a plain renderer of a method with modes has no mode to tell it
+        return self.method.warn(state) or "" if told else ""
+
+    def offers(self, state:dict)->dict: return {}   # options that are left in a state, by control; see `explore.modes`
+    def works_on(self, state:dict)->int: return 0   # real pictures
+
+    def give(self, key:str, picture, name:str): raise ValueError(f"{self.method.name} has no mode that works on pictures")
 
     def code(self, state:dict, name:str="method")->str:
         "Python that shows the same: only what differs from rest is said"

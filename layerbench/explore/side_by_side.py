@@ -22,7 +22,7 @@ from PIL import Image
 
 from .figures import NAMES, png, sheet
 from .renderer import Control, Renderer
-from .widgets import KNOBS, Newest, error, note, widget
+from .widgets import KNOBS, Newest, bands, error, note, widget
 from ..method import Method, nearest
 
 # %% ../../nbs/explore/side_by_side.ipynb #5d179bc0
@@ -127,7 +127,7 @@ class SideBySide(w.VBox):
                             w.Image(value=png(x, quick=True), layout=dict(max_width="100%", align_self="flex-start"))]) for name, x in self.sheets.items()]
         wrap = dict(flex_flow="row wrap", align_items="center")
         return [*([self.picture, w.HBox(left, layout=wrap), w.HBox(right, layout=dict(flex_flow="row wrap", align_items="flex-start"))] if live else []),
-                self.status, *told, *recorded]
+                bands(self.controls), self.status, *told, *recorded]
 
     @property
     def state(self)->dict: return dict(self._state)
