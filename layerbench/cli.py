@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'ABOUT', 'DEVICE', 'OPEN', 'COLUMNS', 'option', 'command', 'Parser', 'unknown', 'number', 'parse',
-           'sentence', 'main', 'chapters', 'assignments', 'source', 'called', 'fresh', 'recorded', 'train', 'report',
-           'reopened', 'save', 'sample', 'teach', 'photographs', 'cut', 'segment', 'evaluate', 'spoken', 'finite',
-           'table', 'elsewhere', 'speed', 'speed_row']
+           'sentence', 'main', 'chapters', 'assignments', 'source', 'way', 'called', 'fresh', 'recorded', 'opened',
+           'train', 'report', 'reopened', 'save', 'sample', 'teach', 'photographs', 'cut', 'segment', 'evaluate',
+           'spoken', 'finite', 'table', 'elsewhere', 'speed', 'speed_row']
 
 # %% ../nbs/cli.ipynb #eb56a678
 import argparse
 import contextlib
 import difflib
 import errno
+import importlib
 import io
 import json
 import os
@@ -160,6 +161,12 @@ def source(
     "A path is written down whole: a run may be resumed from elsewhere"
     return word if word.partition(":")[0] == "scenes" or not Path(word).expanduser().exists() else str(Path(word).expanduser().resolve())
 
+def way(
+    word:str|None, # of --backgrounds
+)->str|None:       # the same from any folder
+    "Like `source`, of what backgrounds are made from"
+    return word if word in (None, "renders", "patches") or not Path(word).expanduser().exists() else str(Path(word).expanduser().resolve())
+
 def called(
     word:str, # a data set's name or path
 )->str:
@@ -177,9 +184,11 @@ def fresh(
     out = args.out or Path("runs") / f"{args.chapter}-{preset.replace(',', '-')}"
     if (out / "config.json").exists():
         raise ValueError(f"{out} already holds a run; resume it with --resume, or choose another folder with --out")
-    size = int(found(config).size * getattr(config, "crop", 1))   # real pictures are cropped from slightly larger ones
+    method = found.variant(config)(config)
+    size = int(method.size * getattr(config, "crop", 1))   # real pictures are cropped from slightly larger ones
+    if "boxes" in method.needs: size *= 2                  # objects are cut out and enlarged
     data = {"source": source(args.data or "scenes"), "n": args.n, "split": "train", "seed": 0, "size": size}
-    return dict(chapter=args.chapter, preset=preset, overrides=assignments(args.set), seed=args.seed or 0, out=out, data=data)
+    return dict(chapter=args.chapter, preset=preset, overrides=assignments(args.set), seed=args.seed or 0, out=out, data=data, backgrounds=way(args.backgrounds))
 
 # %% ../nbs/cli.ipynb #0cc45476
 def recorded(
@@ -193,19 +202,34 @@ def recorded(
     had = Run(out).config
     found, data = chapter(had["chapter"]), had["data"]
     again = plain(settings(found.Config, found.presets, "", had["config"] | assignments(args.set)))
-    said = {"chapter": args.chapter, "preset": args.preset, "seed": args.seed, "data": args.data and source(args.data), "n": args.n}
-    was = had | {"data": data["source"], "n": data["n"]}
+    said = {"chapter": args.chapter, "preset": args.preset, "seed": args.seed, "data": args.data and source(args.data), "n": args.n, "backgrounds": way(args.backgrounds)}
+    kind = had.get("backgrounds", {}).get("kind")   # None where the chapter needs none
+    was = had | {"data": data["source"], "n": data["n"], "backgrounds": kind}
     wrong = [f"{k} was {was[k]!r}, now {v!r}" for k, v in said.items() if v is not None and v != was[k]]
     wrong += [f"{k} was {had['config'][k]!r}, now {v!r}" for k, v in again.items() if v != had["config"][k]]
     if wrong:
         raise ValueError(f"{out} cannot be resumed with other settings ({'; '.join(wrong)}); leave them out, or choose another folder")
-    return dict(chapter=had["chapter"], preset="", overrides=had["config"], seed=had["seed"], out=out, data=data)
+    return dict(chapter=had["chapter"], preset="", overrides=had["config"], seed=had["seed"], out=out, data=data, backgrounds=kind)
+
+def opened(
+    plan:dict, # from `fresh` or `recorded`
+):             # real pictures, and backgrounds or None
+    "The pictures that a training learns from"
+    from layerbench.data.backgrounds import open_backgrounds
+    from layerbench.data.sources import open_pictures
+    from layerbench.method import chapter, settings
+    data, found = {k: plan["data"][k] for k in ("source", "n", "size", "seed")}, chapter(plan["chapter"])
+    needs = found.variant(settings(found.Config, found.presets, plan["preset"], plan["overrides"])).needs
+    if "backgrounds" in needs: return open_backgrounds(**data, kind=plan["backgrounds"])
+    if plan["backgrounds"]: raise ValueError(f"{plan['chapter']}{' with these settings' if needs != found.needs else ''} learns without backgrounds; leave out --backgrounds {plan['backgrounds']}")
+    return open_pictures(**data, split=plan["data"]["split"], masks="boxes" in needs), None
 
 # %% ../nbs/cli.ipynb #6d04e2dc
 @command(option("chapter", nargs="?", help="see `layerbench chapters`"),
          option("--preset", help="one or several with commas, laid over each other (default: cpu)"),
          option("--data", help="scenes, scenes:vivid, scenes:many, scenes:tied, or a folder or tar of pictures (default: scenes)"),
          option("--n", "--pictures", type=number(int, 1), help="how many pictures (default: all photographs, 20,000 scenes)"),
+         option("--backgrounds", metavar="KIND", help="object-free pictures, for chapters that need them: renders (of further scenes; their default), patches (beside masks; default of photographs), or a folder or tar"),
          option("--steps", type=number(int, 1), help="stop after so many iterations in all"),
          option("--minutes", type=number(float, 0), help="stop after so many minutes in all"),
          option("--seed", type=number(int, 0), help="of weights, codes and order (default: 0)"),
@@ -217,14 +241,13 @@ def recorded(
 def train(args):
     "train a chapter, or go on with a training"
     import layerbench.train as bench
-    from layerbench.data.sources import open_pictures
     plan = recorded(args) if args.resume else fresh(args)
     bench.fabric_for(args.device, args.precision, args.threads)
     out = plan["out"]
     try:
-        pictures = open_pictures(**{k: plan["data"][k] for k in ("source", "n", "size", "split", "seed")})
+        pictures, backgrounds = opened(plan)
         run = bench.train(plan["chapter"], pictures, out, plan["preset"], plan["overrides"], args.steps, args.minutes, plan["seed"],
-                          args.resume, args.start, args.device, args.precision, args.threads)
+                          args.resume, args.start, backgrounds, args.device, args.precision, args.threads)
     except KeyboardInterrupt:
         after = f"; go on from the last checkpoint with `layerbench train --resume --out {out}`"
         print(f"layerbench: stopped{after if (out / 'checkpoint.pt').exists() else ' before training began'}", file=sys.stderr)
@@ -377,6 +400,8 @@ def segment(args):
          option("--layers", action="store_true", help="examine painted layers only: for masks that no segmenter could be taught with"),
          option("--clusters", type=number(int, 1), metavar="N", help="also sort N pictures by the code that the method reads off them, and compare with their classes"),
          option("--numbered", type=number(int, 1), metavar="K", help="photographs are numbered class by class, K in each (80 in Oxford's 17 flowers)"),
+         option("--generated", type=number(int, 1), metavar="K", help="also paint K pictures of each of the method's classes, and have them judged by a classifier of scenes"),
+         option("--removal", action="store_true", help="also take the objects of n scenes away, and compare with what is behind them"),
          option("--json", metavar="FILE", help="write one JSON object to a file, or to stdout if it is -"), *DEVICE)
 def evaluate(args):
     "measure masks on pictures whose masks are known"
@@ -386,7 +411,7 @@ def evaluate(args):
     with contextlib.redirect_stdout(sys.stderr):
         method, segmenter, record = reopened(args)
         found = finite(measured(method, segmenter, args.data, args.n, args.size, args.split, args.seed, args.encoder, only_layers=args.layers,
-                                clusters=args.clusters, numbered=args.numbered))
+                                clusters=args.clusters, numbered=args.numbered, per_class=args.generated, take_away=args.removal))
         found |= {"data": called(args.data), "command": spoken(args), "seen": method.seen, "record": record}
     if args.json == "-": return print(json.dumps(found))
     if args.json: write_json(args.json, found)
@@ -399,7 +424,7 @@ def spoken(
     "The command that measures this again; where the result goes is left out"
     words = ["layerbench", "evaluate", str(args.source), "--data", called(args.data), "--n", str(args.n), "--split", args.split, "--seed", str(args.seed)]
     return shlex.join(words + (["--size", str(args.size)] if args.size else []) + ["--encoder"] * args.encoder + ["--layers"] * args.layers
-                      + [w for k in ("clusters", "numbered") if getattr(args, k) for w in (f"--{k}", str(getattr(args, k)))])
+                      + [w for k in ("clusters", "numbered", "generated") if getattr(args, k) for w in (f"--{k}", str(getattr(args, k)))] + ["--removal"] * args.removal)
 
 COLUMNS = ("iou", "iou_pooled", "iou_inverted", "dice", "miou", "accuracy", "coverage")
 
@@ -421,6 +446,8 @@ def table(
         lines.append(f"{name:<21}" + "".join(f"{row[c]:>10.3f}" if row.get(c) is not None else " " * 10 for c in COLUMNS).rstrip())
     for name, c in found.get("clusters", {}).items():
         lines.append(f"clusters against {c['classes']} {name} classes, {c['n']} pictures: NMI {c['nmi']:.3f} (chance {c['chance_nmi']:.3f}, colours {c['floors']['colours']:.3f}, 8x8 pixels {c['floors']['small']:.3f}), AMI {c['ami']:.3f}, ARI {c['ari']:.3f}")
+    for name in ("conditional", "removal"):
+        if name in found: lines += importlib.import_module(f"layerbench.measure.{name}").told(found[name])
     return "\n".join(lines + ([f"health: {f['name']}: {f['sentence']}" for f in found["health"] if f["bad"]] or ["health: nothing found"]))
 
 # %% ../nbs/cli.ipynb #59dfe7ae

@@ -153,6 +153,27 @@ def test_evaluate_sorts_pictures_by_the_code_that_a_method_reads(shell, tmp_path
     assert all(c["n"] == 64 and 0 <= c["nmi"] <= 1 and set(c["floors"]) == {"colours", "small"} for c in found["clusters"].values())
 
 
+def test_evaluate_has_painted_classes_judged(shell, tmp_path):
+    code, out, err = shell("evaluate", "layered_mi/cpu", "--n", 8, "--generated", 2, "--json", tmp_path / "found.json", "--device", "cpu")
+    assert code == 0 and "painted classes: 32, 2 pictures each, judged among 32: C-IS" in out and "painted parents: 8, judged among 8" in out, err
+    found = json.loads((tmp_path / "found.json").read_text())
+    painted = found["conditional"]
+    assert found["command"].endswith("--generated 2") and painted["n"] == 64
+    assert painted["chance_c_is"] + 3 < painted["c_is"] <= 32 and painted["gen_ami"] > .5 and painted["real"]["accuracy"] > .95
+    assert "removal" not in found
+
+
+def test_removal_is_told_and_spoken(shell, tmp_path, monkeypatch):
+    from layerbench.chapters.layered_mi import LayeredMI
+    monkeypatch.setattr(LayeredMI, "capabilities", LayeredMI.capabilities | {"remove": "grey pictures"})
+    monkeypatch.setattr(LayeredMI, "remove", lambda self, images: images * 0, raising=False)
+    code, out, err = shell("evaluate", "layered_mi/cpu", "--n", 8, "--removal", "--json", tmp_path / "found.json", "--device", "cpu")
+    assert code == 0 and "removal, 8 scenes: under the object MAE" in out and "Telea, true mask, 8 scenes" in out, err
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["command"].endswith("--removal") and found["removal"]["n"] == 8
+    assert found["removal"]["left_in"]["outside"] == {"mae": 0., "mse": 0., "psnr": None} != found["removal"]["method"]["outside"]
+
+
 def test_speed(shell):
     code, out, _ = shell("speed", "perturbgan", "--preset", "smoke", "--seconds", .3, "--json", "-", "--device", "cpu")
     row, = json.loads(out)
