@@ -84,9 +84,11 @@ def area_prior(
     mask:Tensor,       # (n,1,h,w) in [0,1]
     share:float=.5,    # of the picture that is asked for
     verdict:float=.1,  # weight of the second part
+    slack:float=0.,    # a mask may have any share up to so far from it; the paper's is 0
 )->Tensor:             # a number, 0 or more
     "How far each mask is from its share, and how far its decided pixels are"
     m, sides = mask.float().mean((1, 2, 3)), 2 * mask.float() - 1
+    if slack: share = m.detach().clamp(share - slack, share + slack)   # of each mask's own, the nearest allowed
     over, under = sides.clamp_min(0).mean((1, 2, 3)), sides.clamp_max(0).mean((1, 2, 3))
     return ((m - share).abs() + verdict * ((over - share).abs() + (under + 1 - share).abs())).mean()
 
