@@ -206,7 +206,7 @@ def recorded(
     kind = had.get("backgrounds", {}).get("kind")   # None where the chapter needs none
     was = had | {"data": data["source"], "n": data["n"], "backgrounds": kind}
     wrong = [f"{k} was {was[k]!r}, now {v!r}" for k, v in said.items() if v is not None and v != was[k]]
-    wrong += [f"{k} was {had['config'][k]!r}, now {v!r}" for k, v in again.items() if v != had["config"][k]]
+    wrong += [f"{k} was {had['config'][k]!r}, now {v!r}" for k, v in again.items() if v != had["config"].get(k, v)]   # a setting that is younger than the run has its default
     if wrong:
         raise ValueError(f"{out} cannot be resumed with other settings ({'; '.join(wrong)}); leave them out, or choose another folder")
     return dict(chapter=had["chapter"], preset="", overrides=had["config"], seed=had["seed"], out=out, data=data, backgrounds=kind)
@@ -236,11 +236,16 @@ def opened(
          option("--set", action="append", metavar="NAME=VALUE", help="change a setting; may be repeated"),
          option("--out", type=Path, help="the run's folder (default: runs/CHAPTER-PRESET)"),
          option("--resume", action="store_true", help="go on with the run in --out, as it was begun"),
+         option("--fork", metavar="RUN", help="go on from the checkpoint of another run, in --out, with what --set changes"),
          option("--start", metavar="SOURCE", help="begin with the networks of a run, a weights file or shipped weights, e.g. layered_mi/cpu, trained on other pictures"),
          option("--precision", default="32-true", help="32-true or bf16-mixed"), *DEVICE)
 def train(args):
     "train a chapter, or go on with a training"
     import layerbench.train as bench
+    if args.fork:
+        if args.out is None: raise ValueError(f"where is the fork of {args.fork} to live? name a new folder with --out")
+        bench.fork(args.fork, args.out, assignments(args.set))
+    args.resume = args.resume or bool(args.fork)
     plan = recorded(args) if args.resume else fresh(args)
     bench.fabric_for(args.device, args.precision, args.threads)
     out = plan["out"]
@@ -326,7 +331,7 @@ def teach(args):
     if Path(args.source).is_dir():
         run = Run(args.source)
         last = {k: v[-1] for k, v in run.curves().items() if k in ("step", "seen", "seconds")}
-        record = {k: record[k] for k in ("chapter", "preset", "seed", "data")} | {"trained": last | run.environment}
+        record = {k: record[k] for k in ("chapter", "preset", "seed", "data", "backgrounds", "start", "forked") if k in record} | {"trained": last | run.environment}
         record["data"] |= {"source": called(record["data"]["source"])}
     keep = [n for n in method.nets if n != "generator" or "average" not in method.nets]   # the average paints: its source can go
     save_weights(args.out, method, segmenter, record | {"taught": taught}, keep)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'write_whole', 'write_json', 'Run', 'reopen', 'shipped', 'fabric_for', 'environment', 'Curves', 'NotFinite',
-           'Trainer', 'train', 'feeds_of', 'served', 'needed', 'take_over', 'refuse_changes', 'draw']
+           'Trainer', 'train', 'feeds_of', 'served', 'needed', 'take_over', 'fork', 'refuse_changes', 'draw']
 
 # %% ../nbs/train.ipynb #c96bd396
 import csv
@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -357,13 +358,33 @@ def take_over(
         try: net.load_state_dict(learnt.state_dict())
         except RuntimeError as e: raise ValueError(f"the network {name!r} of {source} has another shape ({str(e).splitlines()[1].strip() if len(str(e).splitlines()) > 1 else e}); train with the settings that it was trained with") from None
 
+def fork(
+    source,         # a run's folder
+    out,            # a new run's folder
+    overrides:dict, # settings by name, from here on
+)->Run:
+    "A run that goes on from another's last checkpoint with some settings changed; `train(resume=True)` then continues it, and its config.json tells what changed at which step"
+    run, other = Run(Path(out)), Run(Path(source))
+    if (run.path / "config.json").is_file(): raise ValueError(f"{run.path} already holds a run; choose another folder for the fork")
+    had, state = other.config, other.load()
+    found = chapter(had["chapter"])
+    config = plain(settings(found.Config, found.presets, "", had["config"] | overrides))
+    changed = {k: [had["config"].get(k), v] for k, v in config.items() if k in overrides and had["config"].get(k) != v}
+    if not changed: raise ValueError(f"a fork of {other.path} needs a setting that differs; to go on as it was begun, resume it")
+    run.path.mkdir(parents=True, exist_ok=True)
+    write_whole(run.checkpoint, lambda p: shutil.copyfile(other.checkpoint, p))
+    for name in ("curves.csv", "environment.json"):
+        if (other.path / name).is_file(): write_whole(run.path / name, lambda p: shutil.copyfile(other.path / name, p))
+    write_json(run.path / "config.json", had | {"config": config, "forked": [*had.get("forked", []), {"step": state["steps"], "changed": changed}]})   # last: now it is a run
+    return run
+
 def refuse_changes(
     run:Run,
     asked:dict, # what config.json would hold
 ):
     "A resumed run goes on as it began, or not at all"
     had = run.config
-    wrong = [f"{k} was {had['config'].get(k)!r}, now {v!r}" for k, v in asked["config"].items() if had["config"].get(k) != v] if had["chapter"] == asked["chapter"] else []
+    wrong = [f"{k} was {had['config'].get(k)!r}, now {v!r}" for k, v in asked["config"].items() if had["config"].get(k, v) != v] if had["chapter"] == asked["chapter"] else []
     wrong += [f"{k} was {had.get(k)!r}, now {asked.get(k)!r}" for k in ("chapter", "seed", "every", "data", "backgrounds") if had.get(k) != asked.get(k)]
     if wrong: raise ValueError(f"{run.path} cannot be resumed with other settings ({'; '.join(wrong)}); leave them as they were, or choose another folder")
 

@@ -142,6 +142,18 @@ def test_start_takes_over_networks_and_nothing_else(shell, tiny, tmp_path):
     assert "expected networks of 'perturbgan'" in train("third", "--steps", 1, "--start", "layered_mi/cpu")[2]
     assert "was begun" in shell("train", "--resume", "--out", tmp_path / "second", "--start", "perturbgan/cpu")[2]
 
+def test_fork_goes_on_from_a_checkpoint_with_other_settings(shell, tmp_path):
+    def train(out, *more): return shell("train", *more, "--out", tmp_path / out, "--device", "cpu")
+    new = ("perturbgan", "--preset", "smoke", "--n", 16)
+    assert train("first", *new, "--steps", 4)[0] == 0
+    assert train("fork", "--fork", tmp_path / "first", "--set", "rate=0.01", "--steps", 6)[0] == 0
+    told = Run(tmp_path / "fork").config
+    assert told["config"]["rate"] == .01 and [(f["step"], list(f["changed"])) for f in told["forked"]] == [(4, ["rate"])]
+    assert Run(tmp_path / "fork").curves()["step"][-1] == 6 and Run(tmp_path / "first").config["config"]["rate"] != .01
+    assert "needs a setting that differs" in train("same", "--fork", tmp_path / "first")[2] and not (tmp_path / "same").exists()
+    assert "already holds a run" in train("fork", "--fork", tmp_path / "first", "--set", "rate=0.02")[2]
+    assert "name a new folder" in shell("train", "--fork", tmp_path / "first", "--set", "rate=0.02")[2]
+
 
 def test_evaluate_sorts_pictures_by_the_code_that_a_method_reads(shell, tmp_path):
     run = tmp_path / "run"
