@@ -155,6 +155,26 @@ def nudge(page, handle, key, times):
     for _ in range(times): page.keyboard.press(key)
 
 
+def modes_answer(page, explorer, name):
+    "OneGAN's modes: repaint a scene, mix its map, take its object away, make it another child's"
+    picture = explorer.locator(".panel-image img")
+    for mode, slider, key in (("reconstruct", "reconstruct_beta1", "ArrowLeft"), ("remove", "remove_opacity", "ArrowRight"), ("translate", "translate_strength", "ArrowLeft")):
+        still = bytes_of(picture)
+        explorer.locator(".group-mode button").get_by_text(mode, exact=True).click()
+        handle = explorer.locator(f".control-{slider} .noUi-handle")
+        until(handle.is_visible, 15, f"the mode {mode} was chosen and its slider did not come")
+        until(lambda: explorer.locator(".panel-given img").is_visible(), 15, f"{mode} works on a picture, and none is shown")
+        until(lambda: bytes_of(picture) != still, 15, f"the mode {mode} was chosen and the picture stayed as it was")
+        time.sleep(1)   # at rest
+        still = bytes_of(picture)
+        nudge(page, handle, key, 12)
+        until(lambda: bytes_of(picture) != still, 15, f"{slider} was moved and the picture stayed as it was")
+        explorer.evaluate("e => e.scrollIntoView({block: 'start'})")
+        time.sleep(1)
+        page.screenshot(path=SHOTS / f"{name}-{mode}.png")
+        if mode == "reconstruct": assert explorer.get_by_text("beyond training").first.is_visible(), "less of the bypass than training had, and nothing says so"
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_a_slider_moves_the_picture(browser, lab, path):
     folder, address = lab
@@ -179,12 +199,14 @@ def test_a_slider_moves_the_picture(browser, lab, path):
         moved = bytes_of(picture)
         assert moved.startswith("137,80,78,71"), "at rest the picture should be a PNG"
 
-        shaken = explorer.locator(".panel-perturbed img")   # only the perturbed panel answers to the method's own perturbation
-        still = bytes_of(shaken)
-        nudge(page, explorer.locator(".group-perturbation .noUi-handle").first, "ArrowLeft", 3)
-        until(lambda: bytes_of(shaken) != still, 15, "a perturbation was moved and the perturbed panel stayed as it was")
-        time.sleep(1)
-        assert bytes_of(picture) == moved, "a perturbation was moved and the plain picture changed"
+        shaking = explorer.locator(".group-perturbation .noUi-handle")
+        if shaking.count():   # only the perturbed panel answers to the method's own perturbation, where it has one
+            shaken = explorer.locator(".panel-perturbed img")
+            still = bytes_of(shaken)
+            nudge(page, shaking.first, "ArrowLeft", 3)
+            until(lambda: bytes_of(shaken) != still, 15, "a perturbation was moved and the perturbed panel stayed as it was")
+            time.sleep(1)
+            assert bytes_of(picture) == moved, "a perturbation was moved and the plain picture changed"
 
         mixing = explorer.locator(".group-mixing .noUi-handle")
         if mixing.count():   # the other seed's style, where a method can mix
@@ -200,6 +222,7 @@ def test_a_slider_moves_the_picture(browser, lab, path):
             explorer.evaluate("e => e.scrollIntoView({block: 'end'})")
             time.sleep(1)
             page.screenshot(path=SHOTS / f"{name}-upload.png")
+        if explorer.locator(".group-mode button").count(): modes_answer(page, explorer, name)
         assert not failed(page)
     finally:
         page.screenshot(path=SHOTS / f"{name}-last.png")   # also when something went wrong: the first thing to look at
