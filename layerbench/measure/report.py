@@ -100,7 +100,8 @@ def ways(
     images, truth, size = pictures.floats(), pictures.truth(), method.size
     marks = lambda mask: scores(mask.float().cpu(), truth, pictures.ignore)
     found = {}
-    if method.can('segment'): found['own'] = marks(method.segment(images.to(method.device)))
+    def own(x): return resize(method.segment(resize(x, (size, size)).clamp(-1, 1).to(method.device)).float().cpu(), x.shape[2:]).clamp(0, 1)   # it reads pictures of its own side
+    if method.can('segment'): found['own'] = marks(own(images))
     if segmenter is not None: found['segmenter'] = marks(segmenter.segment(images))
     if encoder:
         if not method.can('encode'): raise ValueError(f"The method {method.name!r} cannot encode pictures: leave the encoder out.")

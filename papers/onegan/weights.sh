@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Trains what is shipped for OneGAN and measures it: papers/onegan/weights/ and results/. Resumes where it was stopped.
-#   papers/onegan/weights.sh [BIN] [WHAT...]     WHAT: cpu ablations finegan gpu (default: cpu)
-# BIN is the folder of `layerbench` (default .venv/bin). THREADS limits the CPU threads.
+#   papers/onegan/weights.sh [BIN] [WHAT...]     WHAT: cpu flowers ablations finegan gpu (default: cpu)
+# BIN is the folder of `layerbench` (default .venv/bin). FLOWERS names the tar of photographs. THREADS limits the CPU threads.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 bin=${1:-.venv/bin}; shift || true
 what=${*:-cpu}
 chapter=onegan here=papers/onegan
 . papers/steps.sh
+FLOWERS=${FLOWERS:-.data/flowers17_128.tar}
 EXAMINED="--clusters 1024 --generated 50 --removal"
 
 # compare SETTING: a training, its last sheet, and the measures. The masks are the method's own, so no segmenter is taught
@@ -39,6 +40,8 @@ for part in $what; do
       picture cpu runs/onegan-cpu
       measure cpu onegan/cpu --data scenes --n 128 $EXAMINED
       measure cpu_fresh onegan/cpu --data scenes --n 400 --seed 7 $EXAMINED ;;
+    flowers)    # photographs that the weights of scenes never saw; nothing is trained
+      measure flowers_unseen onegan/cpu --data "$FLOWERS" --n 150 --size 64 ;;
     ablations)  LIMIT=() # the same stages, data and seed for all; `full` is what the others are compared with. `phase1_only` ends where phase I does
       for setting in full no_multiphase no_mask_reg phase1_only no_real_recon no_bypass no_mixup full_mixup; do compare $setting; done ;;
     finegan)    # the baseline; it learns from boxes
@@ -50,6 +53,6 @@ for part in $what; do
       learn runs/onegan-gpu --preset gpu --device cuda
       keep $here/weights/gpu.safetensors runs/onegan-gpu
       measure gpu onegan/gpu --data scenes --n 128 $EXAMINED ;;
-    *) echo "weights.sh: there is no part '$part'; known: cpu ablations finegan gpu" >&2; exit 2 ;;
+    *) echo "weights.sh: there is no part '$part'; known: cpu flowers ablations finegan gpu" >&2; exit 2 ;;
   esac
 done
