@@ -164,6 +164,7 @@ def modes_answer(page, explorer, name):
         handle = explorer.locator(f".control-{slider} .noUi-handle")
         until(handle.is_visible, 15, f"the mode {mode} was chosen and its slider did not come")
         until(lambda: explorer.locator(".panel-given img").is_visible(), 15, f"{mode} works on a picture, and none is shown")
+        if mode == "reconstruct": nudge(page, explorer.locator(".control-picture .noUi-handle"), "ArrowRight", 8)   # a scene: the photograph before it holds no object
         until(lambda: bytes_of(picture) != still, 15, f"the mode {mode} was chosen and the picture stayed as it was")
         time.sleep(1)   # at rest
         still = bytes_of(picture)

@@ -24,7 +24,7 @@ def modes(c:Settings)->tuple[Mode, ...]:
             Mode("alike", "new pictures of the classes that are read off this one", pictures=1, codes=("fg", "bg")),
             Mode("reconstruct", "the picture painted again from what is read off it", (*read, Knob("posterior", "mean", label="what is read", options=("mean", "sample")), Knob("temperature", 1., 0., 1., .05, "of the sample"), Knob("draw", 0, 0, 99, 1, "which sample")), 1, ()),
             Mode("segment", "the mask of the repainting, over the picture itself", (Knob("threshold", .5, 0., 1., .01, "threshold"), Knob("cut", True, label="cut at the threshold")), 1, ()),
-            Mode("remove", "the background repainted, also behind the object", (Knob("opacity", 0., 0., 1., .05, "of the object"), Knob("paste", False, label="keep the photograph outside the mask")), 1, ()),
+            Mode("remove", "the background repainted, also behind the object", (Knob("opacity", 0., 0., 1., .05, "of the object"), Knob("paste", False, label="paste into the photo")), 1, ()),
             Mode("translate", "the object as another child class, where it stands", (Knob("child", 0, label="child class", options=tuple(range(c.classes))), Knob("strength", 1., 0., 1., .05, "0 as read, 1 the class")), 1, ()),
             Mode("recombine", "the object of the second picture before the background of the first", (Knob("behind", "first picture", label="background", options=("first picture", "painted anew")),), 2, ("parent", "bg")))
 
