@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains what is shipped for Improved Layered GANs and measures it: papers/layered_mi/weights/ and results/. Resumes where it was stopped.
-#   papers/layered_mi/weights.sh [BIN] [WHAT...]     WHAT: cpu ablations at_off flowers flowers_scratch gpu (default: cpu)
+#   papers/layered_mi/weights.sh [BIN] [WHAT...]     WHAT: cpu ablations at_off flowers flowers_scratch images gpu (default: cpu)
 # BIN is the folder of `layerbench` (default .venv/bin). FLOWERS names the tar of photographs (default .data/flowers17_128.tar).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -52,11 +52,13 @@ for part in $what; do
       LESSON=400 keep runs/layered_mi-flowers_scratch/weights.safetensors runs/layered_mi-flowers_scratch
       picture flowers_scratch runs/layered_mi-flowers_scratch
       measure flowers_scratch runs/layered_mi-flowers_scratch/weights.safetensors --data "$FLOWERS" --n 1091 --size 64 --clusters 1091 --numbered 80 ;;
+    images)     # FID, KID and Inception score of the shipped weights; nothing is trained
+      measure images layered_mi/cpu --data scenes --n 128 --images 2000 ;;
     gpu)  # not run yet
       LIMIT=()
       learn runs/layered_mi-gpu --preset gpu --device cuda
       keep $here/weights/gpu.safetensors runs/layered_mi-gpu
       measure gpu layered_mi/gpu --data scenes --n 128 ;;
-    *) echo "weights.sh: there is no part '$part'; known: cpu ablations at_off flowers flowers_scratch gpu" >&2; exit 2 ;;
+    *) echo "weights.sh: there is no part '$part'; known: cpu ablations at_off flowers flowers_scratch images gpu" >&2; exit 2 ;;
   esac
 done

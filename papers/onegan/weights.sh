@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains what is shipped for OneGAN and measures it: papers/onegan/weights/ and results/. Resumes where it was stopped.
-#   papers/onegan/weights.sh [BIN] [WHAT...]     WHAT: cpu flowers ablations finegan gpu (default: cpu)
+#   papers/onegan/weights.sh [BIN] [WHAT...]     WHAT: cpu flowers ablations finegan images gpu (default: cpu)
 # BIN is the folder of `layerbench` (default .venv/bin). FLOWERS names the tar of photographs. THREADS limits the CPU threads.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -49,10 +49,12 @@ for part in $what; do
       picture finegan runs/onegan-finegan
       LESSON=1500 keep $here/weights/finegan.safetensors runs/onegan-finegan
       measure finegan onegan/finegan --data scenes --n 128 --generated 50 ;;
+    images)     # FID, KID and Inception score of the shipped weights; nothing is trained
+      measure images onegan/cpu --data scenes --n 128 --images 2000 ;;
     gpu)        # not run yet
       learn runs/onegan-gpu --preset gpu --device cuda
       keep $here/weights/gpu.safetensors runs/onegan-gpu
       measure gpu onegan/gpu --data scenes --n 128 $EXAMINED ;;
-    *) echo "weights.sh: there is no part '$part'; known: cpu flowers ablations finegan gpu" >&2; exit 2 ;;
+    *) echo "weights.sh: there is no part '$part'; known: cpu flowers ablations finegan images gpu" >&2; exit 2 ;;
   esac
 done

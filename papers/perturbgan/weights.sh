@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains what is shipped for PerturbGAN and measures it: papers/perturbgan/weights/ and results/. Resumes where it was stopped.
-#   papers/perturbgan/weights.sh [BIN] [WHAT...]     WHAT: cpu ablations flowers flowers64 gpu (default: cpu ablations)
+#   papers/perturbgan/weights.sh [BIN] [WHAT...]     WHAT: cpu ablations flowers flowers64 images gpu (default: cpu ablations)
 # BIN is the folder of `layerbench` (default .venv/bin). The times beside each part are of one CPU core.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -41,11 +41,13 @@ for part in $what; do
       LESSON=400 keep runs/perturbgan-flowers64/weights.safetensors runs/perturbgan-flowers64
       picture flowers64 runs/perturbgan-flowers64
       measure flowers64 runs/perturbgan-flowers64/weights.safetensors --data "$FLOWERS" --n 1091 ;;
+    images)     # FID, KID and Inception score of the shipped weights; nothing is trained
+      measure images perturbgan/cpu --data scenes --n 128 --images 2000 ;;
     gpu)        # ten minutes on one H100-class GPU; not run yet
       LIMIT=()
       learn runs/perturbgan-gpu --preset gpu --device cuda
       keep $here/weights/gpu.safetensors runs/perturbgan-gpu
       measure gpu perturbgan/gpu --data scenes --n 128 --encoder ;;
-    *) echo "weights.sh: there is no part '$part'; known: cpu ablations flowers flowers64 gpu" >&2; exit 2 ;;
+    *) echo "weights.sh: there is no part '$part'; known: cpu ablations flowers flowers64 images gpu" >&2; exit 2 ;;
   esac
 done
