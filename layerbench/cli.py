@@ -407,6 +407,10 @@ def segment(args):
          option("--numbered", type=number(int, 1), metavar="K", help="photographs are numbered class by class, K in each (80 in Oxford's 17 flowers)"),
          option("--generated", type=number(int, 1), metavar="K", help="also paint K pictures of each of the method's classes, and have them judged by a classifier of scenes"),
          option("--removal", action="store_true", help="also take the objects of n scenes away, and compare with what is behind them"),
+         option("--factors", type=number(int, 1), metavar="N", help="also redraw each factor of the codes alone, for N pictures, and see which layers change"),
+         option("--images", type=number(int, 1), metavar="N", help="also paint N pictures and compare them with N real ones: FID, KID, Inception score; 2000 or more"),
+         option("--features", metavar="NETWORK", help="who looks at the pictures: scenes_32, which is shipped (default), or inception, of published FIDs"),
+         option("--inception", metavar="FILE", help="Inception's weights, pt_inception-2015-12-05-6726825d.pth, or the word download (95 MB); implies --features inception"),
          option("--json", metavar="FILE", help="write one JSON object to a file, or to stdout if it is -"), *DEVICE)
 def evaluate(args):
     "measure masks on pictures whose masks are known"
@@ -416,7 +420,8 @@ def evaluate(args):
     with contextlib.redirect_stdout(sys.stderr):
         method, segmenter, record = reopened(args)
         found = finite(measured(method, segmenter, args.data, args.n, args.size, args.split, args.seed, args.encoder, only_layers=args.layers,
-                                clusters=args.clusters, numbered=args.numbered, per_class=args.generated, take_away=args.removal))
+                                clusters=args.clusters, numbered=args.numbered, per_class=args.generated, take_away=args.removal,
+                                factors=args.factors, paint=args.images, features=args.features, file=args.inception))
         found |= {"data": called(args.data), "command": spoken(args), "seen": method.seen, "record": record}
     if args.json == "-": return print(json.dumps(found))
     if args.json: write_json(args.json, found)
@@ -429,7 +434,8 @@ def spoken(
     "The command that measures this again; where the result goes is left out"
     words = ["layerbench", "evaluate", str(args.source), "--data", called(args.data), "--n", str(args.n), "--split", args.split, "--seed", str(args.seed)]
     return shlex.join(words + (["--size", str(args.size)] if args.size else []) + ["--encoder"] * args.encoder + ["--layers"] * args.layers
-                      + [w for k in ("clusters", "numbered", "generated") if getattr(args, k) for w in (f"--{k}", str(getattr(args, k)))] + ["--removal"] * args.removal)
+                      + [w for k in ("clusters", "numbered", "generated", "factors", "images", "features") if getattr(args, k) for w in (f"--{k}", str(getattr(args, k)))]
+                      + (["--inception", called(args.inception)] if args.inception else []) + ["--removal"] * args.removal)
 
 COLUMNS = ("iou", "iou_pooled", "iou_inverted", "dice", "miou", "accuracy", "coverage")
 
@@ -451,7 +457,7 @@ def table(
         lines.append(f"{name:<21}" + "".join(f"{row[c]:>10.3f}" if row.get(c) is not None else " " * 10 for c in COLUMNS).rstrip())
     for name, c in found.get("clusters", {}).items():
         lines.append(f"clusters against {c['classes']} {name} classes, {c['n']} pictures: NMI {c['nmi']:.3f} (chance {c['chance_nmi']:.3f}, colours {c['floors']['colours']:.3f}, 8x8 pixels {c['floors']['small']:.3f}), AMI {c['ami']:.3f}, ARI {c['ari']:.3f}")
-    for name in ("conditional", "removal"):
+    for name in ("conditional", "removal", "factors", "images"):
         if name in found: lines += importlib.import_module(f"layerbench.measure.{name}").told(found[name])
     return "\n".join(lines + ([f"health: {f['name']}: {f['sentence']}" for f in found["health"] if f["bad"]] or ["health: nothing found"]))
 

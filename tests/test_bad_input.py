@@ -87,7 +87,7 @@ def test_clusters_need_a_reader_and_classes(refused, tiny, tmp_path):
     assert "'perturbgan' reads no code off pictures" in refused("evaluate", tiny.weights, "--n", 4, "--clusters", 8, "--device", "cpu")
     assert "'perturbgan' cannot remove objects" in refused("evaluate", tiny.weights, "--n", 4, "--removal", "--device", "cpu")
     assert "hold no category" in refused("evaluate", tiny.weights, "--n", 4, "--generated", 2, "--device", "cpu")
-    assert "'0' is not a whole number of 1 or more" in refused("evaluate", tiny.weights, "--generated", 0)
+    for option in ("--generated", "--factors"): assert "'0' is not a whole number of 1 or more" in refused("evaluate", tiny.weights, option, 0)
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
         Image.effect_noise((40, 40), 50).point(lambda v: 255 * (v > 128)).save(tmp_path / folder / "rose.png")

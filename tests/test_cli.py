@@ -186,6 +186,15 @@ def test_removal_is_told_and_spoken(shell, tmp_path, monkeypatch):
     assert found["removal"]["left_in"]["outside"] == {"mae": 0., "mse": 0., "psnr": None} != found["removal"]["method"]["outside"]
 
 
+def test_factors_are_told_and_spoken(shell, tmp_path):
+    code, out, err = shell("evaluate", "layered_mi/cpu", "--n", 8, "--factors", 24, "--json", tmp_path / "found.json", "--device", "cpu")
+    assert code == 0 and "factors redrawn alone, 24 pictures" in out and out.count("everything") == 2, err
+    found = json.loads((tmp_path / "found.json").read_text())
+    child = found["factors"]["factors"]["child"]
+    assert found["command"].endswith("--factors 24") and set(found["factors"]["factors"]) == {"bg", "child"}
+    assert child["still"] == ["bg"] and child["bg"] == 0. and child["share"]["fg"] > .5 > .1 > child["leak"] and child["side"] == "inside"
+
+
 def test_speed(shell):
     code, out, _ = shell("speed", "perturbgan", "--preset", "smoke", "--seconds", .3, "--json", "-", "--device", "cpu")
     row, = json.loads(out)

@@ -14,8 +14,9 @@ from PIL import Image
 from layerbench.data.batches import Pictures
 from layerbench.codes import Category, CodeSpace, Dice, Normal
 from layerbench.explore import explore
-from layerbench.explore.discs import AbleDiscs, Discs, ModedDiscs
+from layerbench.explore.discs import AbleDiscs, Discs, FactorDiscs, ModedDiscs
 from layerbench.explore.figures import layer_grid, pixels
+from layerbench.explore.grid import cells, factor_grid, grid
 from layerbench.explore.history import history
 from layerbench.explore.inversion import inversion
 from layerbench.explore.modes import renderer_of
@@ -38,7 +39,7 @@ def grown(overrides={}):
     return method
 
 
-METHODS = {"discs": Discs, "able discs": AbleDiscs, "moded discs": ModedDiscs, "perturbgan": grown, "perturbgan single": lambda: grown({"generator": "single"}),
+METHODS = {"discs": Discs, "able discs": AbleDiscs, "moded discs": ModedDiscs, "factor discs": FactorDiscs, "perturbgan": grown, "perturbgan single": lambda: grown({"generator": "single"}),
            "perturbgan plain": lambda: grown({"generator": "plain"})}
 
 
@@ -196,13 +197,13 @@ def test_a_source_that_is_not_there_is_a_sentence(tmp_path):
 def test_mixing_takes_the_partner_and_nothing_else(renderer):
     method, rest = renderer.method, {"seed": 4, "seed_b": 9}
     for knob in method.mixes:
-        assert knob.value == knob.high and differ(renderer, rest, rest | {"t": 0.}) == set()
-        theirs = renderer.check(rest | {knob.name: 0})
-        assert differ(renderer, rest, theirs) and differ(renderer, theirs, theirs | {"seed_b": 10})
+        assert knob.value in (knob.low, knob.high) and differ(renderer, rest, rest | {"t": 0.}) == set()
+        theirs = renderer.check(rest | {knob.name: elsewhere(renderer.controls[knob.name])})
+        assert differ(renderer, rest, theirs) and any(differ(renderer, theirs, theirs | {"seed_b": seed}) for seed in (10, 11, 12))   # two draws may be of one class
         if knob.name == "mix_fg": assert "background" not in differ(renderer, rest, theirs)
         if knob.name == "mix_bg": assert differ(renderer, rest, theirs) <= {"background", "image", "perturbed"}
     if method.mixes:   # all styles of the partner are the partner
-        all_theirs = renderer.render(rest | {k.name: 0 for k in method.mixes}).panels
+        all_theirs = renderer.render(rest | {k.name: elsewhere(renderer.controls[k.name]) for k in method.mixes}).panels
         if len(method.mixes) == len(method.latents(method.space.sample(1, Dice(0)))):
             assert (all_theirs["image"] == renderer.render({"seed": 9}).panels["image"]).all()
     else: assert not any(c.group == "mixing" for c in renderer.controls.values())
@@ -420,3 +421,80 @@ def test_what_training_saw_is_shaded_behind_its_slider():
     assert "trained-250-750" in explorer.inputs["dx"]._dom_classes and "trained-500-1000" in explorer.inputs["reconstruct_detail"]._dom_classes
     style = "".join(x.value for x in explorer.children if "noUi-target::before" in getattr(x, "value", ""))
     assert ".trained-250-750 .noUi-target::before {left: 25%; width: 50%}" in style
+
+
+def test_factors_that_nothing_ties_are_drawn_and_mixed_alone():
+    explorer = explore(FactorDiscs(), seed=4, seed_b=9)
+    rows = {c.key: explorer.inputs[c.key] for c in explorer.controls.values() if c.group == "draw"}
+    assert list(rows) == ["seed", "z_seed", "f", "b"]   # no lock, no parent
+    assert rows["z_seed"].field.placeholder == rows["f"].list.label == rows["b"].list.label == "as drawn" and rows["z_seed"].field.value == ""
+    rest, every = {"seed": 4, "seed_b": 9}, {"image", "background", "foreground", "mask", "cutout", "perturbed"}
+    f, b = explorer.frame.classes["f"], explorer.frame.classes["b"]
+    look, sky = {"image", "foreground", "cutout", "perturbed"}, {"image", "background", "perturbed"}
+    assert differ(explorer.renderer, rest, rest | {"f": (f + 1) % 6}) == look and differ(explorer.renderer, rest, rest | {"b": (b + 1) % 6}) == sky
+    assert "mask" in differ(explorer.renderer, rest, rest | {"z_seed": 9}) and differ(explorer.renderer, rest, rest | {"f": f, "b": b}) == set()
+    for chosen in ({}, {"f": (f + 1) % 6, "b": (b + 1) % 6}):   # a class that was chosen is mixed, too
+        assert differ(explorer.renderer, rest | chosen, rest | chosen | {"f_mix": 1.}) <= look and differ(explorer.renderer, rest | chosen, rest | chosen | {"b_mix": .5}) <= sky
+    half = explorer.renderer.render(rest | {"f": 0, "b": 0, "t": .5})   # between two draws classes that were chosen stay, and z goes
+    assert half.classes == {"f": 0, "b": 0} and (half.layers.mask != explorer.frame.layers.mask).any()
+    assert differ(explorer.renderer, rest | {"z_seed": 4}, rest | {"z_seed": 4, "t": .5}) == every
+
+
+def test_the_readout_tells_what_a_turn_did():
+    class Slow(FactorDiscs):   # so that a drag is many events, and some pictures never painted
+        def paint(self, *args, **view): time.sleep(.02); return super().paint(*args, **view)
+    explorer = explore(Slow(), seed=3, f=3)
+    assert "Turn a control" in explorer.readout.value
+    for value in np.linspace(.1, 2., 20): explorer.inputs["z_1"].value = value
+    explorer.queue.settle()
+    assert "z_1 0.00 → 2.00" in explorer.readout.value and explorer.readout.value.count("%") > 4
+    explorer.inputs["f"].list.value = 5
+    explorer.inputs["b"].list.value = (explorer.frame.classes["b"] + 1) % 6   # before the one before was painted
+    explorer.queue.settle()
+    assert "b as drawn → " in explorer.readout.value and "z_1" not in explorer.readout.value
+    assert "background 0" in explorer.readout.value and explorer.readout.value.count("unchanged") == 2   # the mask, and the foreground that f had changed
+    explorer.inputs["seed"].value = 11
+    explorer.queue.settle()
+    assert "seed 3 → 11" in explorer.readout.value
+    explorer.reset.click()
+    assert "Turn a control" in explorer.readout.value
+
+
+def test_the_readout_knows_its_modes():
+    explorer = explore(ModedDiscs(), mode="recombine", recombine_background="painted")
+    explorer.inputs["bg_seed"].value = 8
+    explorer.queue.settle()
+    assert "bg_seed as drawn → 8" in explorer.readout.value and "% of what" not in explorer.readout.value   # of a picture that was given not everything can be redrawn
+    explorer.inputs["mode"].value = "reconstruct"
+    explorer.queue.settle()
+    assert explorer.readout.layout.display == "none" and "bg_seed" not in explorer.readout.value
+    explorer.inputs["mode"].value = "generate"
+    explorer.inputs["colour"].list.value = 5
+    explorer.queue.settle()
+    assert explorer.readout.layout.display is None and "colour as drawn → 5" in explorer.readout.value and "% of what" in explorer.readout.value
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_grid_of_the_explorers_pictures(method):
+    renderer = Renderer(METHODS[method]())
+    state = renderer.check({"seed": 3})
+    shown = grid(renderer.method, seed=3, count=(2, 3))
+    rows, columns = (shown.state[k] for k in ("rows", "columns"))
+    found = cells(renderer, state, rows, columns, (2, 3))
+    assert not shown.status.value and len({x.image.numpy().tobytes() for row in found.layers for x in row}) > 1
+    keys = {name: name if name in renderer.controls else "seed" if name == "everything" else f"{name}_seed" for name in (rows, columns)}
+    first = {key: 3 if key.endswith("seed") else 0 for key in keys.values()}
+    explored = renderer_of(renderer.method).render(state | first | {f"{name}_tied": False for name in keys if f"{name}_tied" in state})
+    assert torch.equal(found.layers[0][0].image, explored.layers.image)
+    assert factor_grid(renderer.method, rows, columns, (2, 2), steps="interpolation", show="mask").width > 100
+
+
+def test_a_grid_opens_what_an_explorer_opens(tmp_path):
+    run = train("layered_mi", Pictures(torch.randint(0, 255, (32, 3, 18, 18), dtype=torch.uint8)), tmp_path / "run", "smoke", steps=2, progress=False)
+    for source in (run, str(run.path)):
+        shown = grid(source, "child", "bg", (2, 2), seed=3, parent=1)
+        assert {int(label.split()[1]) * shown.renderer.method.space["parent"].count // shown.renderer.method.space["child"].count for label in cells(shown.renderer, {k: v for k, v in shown.state.items() if k in shown.renderer.controls} | {"panels": ["image"]}, "child", "bg", (9, 1)).rows} == {1}
+        again = eval(shown.code.value, {"grid": grid})
+        assert again.state == shown.state and again.picture.value == shown.picture.value
+    with pytest.raises(ValueError, match="there is no run or weights file"): grid(str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match="belongs to parent"): grid(run, "bg", "fg", (2, 2), parent=0, child=run.method().space["child"].count - 1)

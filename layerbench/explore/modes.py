@@ -121,7 +121,7 @@ class ModeRenderer(Renderer):
 
     def _work(self, state):
         mode, latents, pictures = self.modes[state["mode"]], self._mixed(state), self.pictures(state)
-        knobs = {k.name: state[f"{mode.name}_{k.name}"] for k in mode.knobs} | (self._view(state) if mode.codes != () else {})
+        knobs = {k.name: state[f"{mode.name}_{k.name}"] for k in mode.knobs} | (self.view(state) if mode.codes != () else {})
         return self._apart(state["seed"], lambda: self.method.work(mode.name, latents, pictures, **knobs))
 
     @torch.no_grad()

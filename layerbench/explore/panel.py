@@ -18,9 +18,11 @@ import ipywidgets as w
 
 from .figures import NAMES, png, sheet
 from .modes import SLOTS, YOURS, renderer_of
-from .renderer import TILE, Control, Frame, Renderer
+from .readout import READ, Readout, Turn, redrawing, turned
+from .renderer import TILE, Control, Frame, Memory, Renderer
 from .upload import Upload, as_picture, given
 from .widgets import KNOBS, LABEL, Newest, Tile, bands, beyond, children, error, note, widget
+from ..measure.factors import changes
 from ..method import Method
 
 # %% ../../nbs/explore/panel.ipynb #a6e2a9b1
@@ -66,12 +68,13 @@ def arrange(
     sections:dict[str, w.VBox], # by group of control
     tiles:list,                 # one per panel
     badge:w.HTML,               # what is beyond training
+    readout:w.HTML,             # what the last turn did
 )->w.HBox:
     "Pictures and what can be turned"
     top, wrap = dict(align_items="flex-start"), dict(flex_flow="row wrap")
     between = w.VBox([sections[g] for g in ("between", "mixing", "layers") if g in sections], layout=dict(width="296px"))
     under = w.HBox([sections["draw"], between], layout=top)
-    left = w.VBox([w.HBox(tiles, layout=top | wrap), badge, under], layout=top | dict(width=f"{3 * (TILE + 12)}px"))
+    left = w.VBox([w.HBox(tiles, layout=top | wrap), readout, badge, under], layout=top | dict(width=f"{3 * (TILE + 12)}px"))
     order = ("picture", *(g for g in sections if g.startswith("work ")), "directions", "perturbation", "view")
     right = w.VBox([sections[g] for g in order if g in sections], layout=dict(flex="1 1 228px", max_width="360px"))
     return w.HBox([left, right], layout=top | wrap)
@@ -91,7 +94,7 @@ class Desk(w.VBox):
         self.abouts, self.about, self.badge = abouts or {}, w.HTML(), w.HTML(layout=dict(display="none"))
         self.notes = {key: w.HTML() for key, c in controls.items() if c.group in KNOBS and note(c, c.value)}
         self.tiles = {panel: Tile(panel) for panel in controls["panels"].options}
-        self.matrix = w.HTML()
+        self.matrix, self.readout = w.HTML(), Readout()
         self.status, self.reset = w.HTML(), w.Button(description="reset", layout=dict(width="116px"))
         self.code = w.Text(description="as code", layout=dict(width="100%"), style=LABEL)
         self.rows = {key: w.VBox([x, self.notes[key]]) if key in self.notes else x for key, x in self.inputs.items()}
@@ -101,7 +104,7 @@ class Desk(w.VBox):
         self.sections = shelved(groups)
         above = [w.VBox([self.inputs["mode"], self.about])] if "mode" in controls else []
         below = [*extra, w.HBox([self.reset, self.status]), self.code, w.HTML(STYLE, layout=dict(height="0", margin="0")), bands(controls)]
-        body = arrange(self.sections, list(self.tiles.values()), self.badge)
+        body = arrange(self.sections, list(self.tiles.values()), self.badge, self.readout)
         super().__init__([*above, body, *below], layout=dict(width="100%", max_width="980px"))
         self.add_class("layerbench-explorer")   # handles for tests, and for anybody's own styles
         for key, x in self.inputs.items(): x.add_class(f"control-{key}").add_class(f"group-{controls[key].group}")
@@ -123,6 +126,7 @@ class Desk(w.VBox):
         for key, row in self.rows.items(): row.layout.display = None if key in seen else "none"
         shelves = {shelf(self.controls[key]) for key in seen}
         for name, x in self.sections.items(): x.layout.display = None if name in shelves else "none"
+        self.readout.layout.display = None if {self.controls[key].group for key in seen} & set(READ) else "none"   # a mode that paints from no codes
         self.about.value = f"<span style='opacity:.7'>{html.escape(self.abouts[state['mode']])}</span>"
 
     def show(self, frame:Frame, state:dict, rest:bool):
@@ -163,6 +167,7 @@ class Explorer(Desk):
         pictures = pictures if isinstance(pictures, (list, tuple)) else [pictures]
         given = {self._take(x, i): YOURS for i, x in enumerate(pictures) if x is not None}
         self._state = self._first = renderer.check(given | state)
+        self.turn, self._wholes = None, Memory(8)
         self.queue = Newest(lambda: self._paint(rest=False), lambda: self._paint(rest=True, timed=False))
         method = renderer.method
         works = "picture" in renderer.controls
@@ -178,7 +183,10 @@ class Explorer(Desk):
     def state(self)->dict: return dict(self._state)
     @state.setter
     def state(self, state:dict):
-        self._state = self.renderer.check(state)
+        whole = self.renderer.check(state)
+        self.renderer.codes(whole)   # classes that do not go together are refused before any widget hears of them
+        self._state, self.turn = whole, None
+        self.readout.clear()
         self._widgets()
         self._paint(rest=True)
 
@@ -202,9 +210,19 @@ class Explorer(Desk):
     def _turned(self, key, change):
         if self._following: return
         value = round(change.new, 6) if isinstance(change.new, float) else change.new   # sliders add up steps: 1.2000000000000002
-        self._state = self.renderer.check(mend(self.renderer.method.space, key, self._state | {key: value}))
+        before, self._state = self._state, self.renderer.check(mend(self.renderer.method.space, key, self._state | {key: value}))
+        self._taken(key, before)
         self._widgets()
         self.queue.ask()
+
+    def _taken(self, key, before):
+        "A turn begins, goes on, or, where something else paints anew, is no longer told"
+        group = self.controls[key].group
+        if group in READ:
+            if not (self.turn and self.turn.goes_on(key)): self.turn = Turn(key, before)
+        elif group not in ("perturbation", "layers"):
+            self.turn = None
+            self.readout.clear()
 
     def _widgets(self):
         space, self._following = self.renderer.method.space, True
@@ -219,6 +237,18 @@ class Explorer(Desk):
             self.show(self.renderer.render(state), state, rest)
             self.code.value = self.renderer.code(state, self.name)
             if timed and not self.frame.error: self.status.value = described(self.frame, 1e3 * (time.perf_counter() - start))
+        if (turn := self.turn) and not self.frame.error: self._tell(turn, state, rest)
+
+    def _tell(self, turn, state, rest):
+        "What the turn did to every layer; how much that is of everything is found out when the hand rests"
+        view = self.renderer.view(state)
+        try:
+            if turn.layers is None: turn.layers = self.renderer.layers(turn.state)   # remembered, as a rule
+            if rest and not self.renderer.works_on(state): self._wholes.get(tuple(view.items()), lambda: redrawing(self.renderer.method, view))
+        except (ValueError, RuntimeError): return   # nothing to compare with: that state could not be painted
+        whole = None if self.renderer.works_on(state) else dict.get(self._wholes, tuple(view.items()))
+        self.readout.show(turned(self.controls[turn.key], turn.state[turn.key], state[turn.key]), changes(turn.layers, self.frame.layers), whole)
+        turn.ended |= rest
 
 # %% ../../nbs/explore/panel.ipynb #58c08728
 def explore(

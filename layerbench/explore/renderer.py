@@ -222,14 +222,19 @@ class Painter:
     def _draw(self, seed): return self._draws.get(seed, lambda: self.method.space.sample(1, Dice(seed)))
     def _part(self, state, *groups): return tuple(state[k] for k, c in self.controls.items() if c.group in groups)
 
-    def codes(self, state:dict, seed:str="seed")->dict:
-        "Codes of a state; with `seed_b` those of the far end of the interpolation"
+    def codes(self,
+        state:dict,
+        seed:str="seed",   # with `seed_b` those of the far end of the interpolation
+        chosen:bool=True,  # with the classes that the state asks for; False: as drawn
+    )->dict:
+        "Codes of a state"
         codes = dict(self._draw(state[seed]))
         for k in self.method.space:
             own = state.get(f"{k.name}_seed")
             if own is not None and seed == "seed": codes[k.name] = self._draw(own)[k.name]
             if state.get(f"{k.name}_tied"): codes[k.name] = codes[k.tied]
-        return {name: x.to(self.method.device) for name, x in fix_classes(self.method.space, codes, state).items()}
+        if chosen: codes = fix_classes(self.method.space, codes, state)
+        return {name: x.to(self.method.device) for name, x in codes.items()}
 
     def _between(self, state):
         near = self.method.latents(self.codes(state))
@@ -239,28 +244,34 @@ class Painter:
 
     def latents(self, state:dict)->dict:
         "Latents of a state: interpolated, then pushed along directions"
-        found = self._latents.get(self._part(state, "draw", "between"), lambda: self._between(state))
-        return {k: d.move(found[k], {i: state[f"{k}_{i}"] for i in range(1, len(d) + 1)}) for k, d in self.directions.items()}
+        return self.pushed(self._latents.get(self._part(state, "draw", "between"), lambda: self._between(state)), state)
+
+    def pushed(self, latents:dict, state:dict)->dict:
+        "Latents, moved along directions as a state says"
+        return {k: d.move(latents[k], {i: state[f"{k}_{i}"] for i in range(1, len(d) + 1)}) for k, d in self.directions.items()}
 
     def _mixed(self, state):
         latents, crossovers = self.latents(state), {k.name: state[k.name] for k in self.method.mixes}
         if all(state[k.name] == k.value for k in self.method.mixes): return latents
-        return self.method.mix(latents, self.method.latents(self.codes(state, "seed_b")), **crossovers)
+        return self.method.mix(latents, self.method.latents(self.codes(state, "seed_b", chosen=False)), **crossovers)
 
     def _apart(self, seed, work):
         with torch.random.fork_rng([self.method.device] if self.method.device.type == "cuda" else []):
             torch.manual_seed(seed)
             return self._pace(work)
 
-    def _view(self, state): return {k.name: state[k.name] for k in self.method.views}
-    def _paint(self, state):
-        latents = self._mixed(state)
-        return self._apart(state["seed"], lambda: self.method.paint(latents, **self._view(state)))
+    def view(self, state:dict)->dict:
+        "How latents are painted in a state"
+        return {k.name: state[k.name] for k in self.method.views}
+
+    def painted(self, latents:dict, state:dict)->Layers:
+        "Layers of latents, in the view of a state"
+        return self._apart(state["seed"], lambda: self.method.paint(latents, **self.view(state)))
 
     @torch.no_grad()
     def layers(self, state:dict)->Layers:
         "Layers of a state, remembered if nothing that decides them has changed"
-        return self._layers.get(self._part(state, "draw", "between", "mixing", "directions", "view"), lambda: self._paint(state))
+        return self._layers.get(self._part(state, "draw", "between", "mixing", "directions", "view"), lambda: self.painted(self._mixed(state), state))
 
 # %% ../../nbs/explore/renderer.ipynb #4503c6df
 class Renderer(Painter):

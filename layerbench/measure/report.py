@@ -20,10 +20,12 @@ from .baselines import floors, oracle
 from .classifier import classifier
 from .clusters import agreement, true_classes
 from .conditional import conditional
+from .factors import influence
 from .health import Finding, detectors
+from .images import Features, open_features, painted, score_images
 from .masks import iou_each, scores
 from .removal import reconstruction, removal
-from ..segmenter import fresh_noise, offsets, resize
+from ..segmenter import offsets, resize
 
 # %% ../../nbs/measure/report.ipynb #c36e74ca
 @torch.no_grad()
@@ -34,9 +36,7 @@ def draw(
     chunk:int=64,    # at a time
 )->Layers:           # on the method's device, at the size that it paints now
     "Unperturbed samples of the averaged generator"
-    dice, parts = Dice(seed, method.device), []
-    for start in range(0, n, chunk):
-        parts.append(method.generate(method.space.sample(min(chunk, n - start), dice), **fresh_noise(method, dice)))
+    parts = list(painted(method, n, seed, chunk))
     return Layers(*(torch.cat([getattr(p, name) for p in parts]) for name in ('bg', 'fg', 'mask')))
 
 def at_size(layers:Layers, size:int)->Layers:
@@ -170,8 +170,14 @@ def evaluate(
     numbered:int|None=None, # photographs numbered class by class: so many consecutive numbers each
     per_class:int|None=None, # also paint so many pictures of each class, and have them judged; None: paint none
     take_away:bool=False,  # also remove the objects of `n` scenes, and compare with what is behind them
+    factors:int|None=None, # also redraw each factor of the codes alone, for so many pictures, and see which layers change; None: redraw none
+    paint:int|None=None,   # also paint so many pictures, and compare them with as many real ones; None: paint none
+    features:Features|str|None=None, # who looks at them: `scenes_32` or `inception`
+    file=None,             # Inception's weights
 )->dict:                   # plain numbers, ready for JSON
     "Segment pictures, examine samples, and put floors and ceiling beside the result"
+    if paint is None and (features or file): raise ValueError("Features look at painted pictures, and none were asked for: say how many, e.g. with --images 2000.")
+    look = features if paint is None or isinstance(features, Features) else open_features(features, file, method.device)   # refused before any time is spent
     size = size or method.size
     scenes = str(source).partition(':')[0] == 'scenes'
     pictures = open_pictures(source, n, size, split, seed, masks=True)
@@ -180,6 +186,8 @@ def evaluate(
     further = {} if clusters is None else {'clusters': sort(method, source, clusters, split, seed, numbered)}
     if take_away: further['removal'] = taken_away(method, str(source), n, split, seed)
     if per_class is not None: further['conditional'] = painted_classes(method, str(source), per_class, split, seed)
+    if factors is not None: further['factors'] = influence(method, factors, seed)
+    if paint is not None: further['images'] = score_images(method, str(source), paint, seed, look, split)
     paths = {} if only_layers else ways(method, segmenter, pictures, encoder)
     headline = next(iter(paths.values())) if paths else dict.fromkeys(scores(truth, truth)) | dict(n=len(pictures))
     findings, layers = health(method, images, judge, samples, seed)
