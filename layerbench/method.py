@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'nearest', 'typed', 'settings', 'Knob', 'Mode', 'Method', 'chapters', 'chapter', 'make', 'plain',
-           'save_weights', 'open_weights', 'load_nets']
+           'taught_as', 'save_weights', 'open_weights', 'load_nets']
 
 # %% ../nbs/method.ipynb #8c73541f
 import ast
@@ -157,6 +157,17 @@ class Method(ABC):
     @abstractmethod
     def train_step(self, real:Tensor, dice)->dict[str, Tensor]: "Every update of the paper's iteration; named losses as tensors. What it `needs` comes by name, e.g. `backgrounds`, as many as real pictures"
 
+    def update(self, which:str, loss:Tensor):
+        "One step of an optimiser, down a loss; other networks are left without gradients, and ranks average theirs here. `start` keeps the `fabric`"
+        optimiser = self.optimisers[which]
+        own = [p for g in optimiser.param_groups for p in g["params"] if p.requires_grad]
+        optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(loss, inputs=own)
+        if self.fabric.world_size > 1:
+            for p in own:
+                if p.grad is not None: p.grad = self.fabric.all_reduce(p.grad, reduce_op="mean")
+        optimiser.step()
+
     # keeping
     def at(self, seen:int)->"Method":
         "The method as it is after so many real pictures; what else follows from that number is set too"
@@ -177,7 +188,10 @@ class Method(ABC):
 
     def load_state(self, state:dict):
         for k, n in self.nets.items(): n.load_state_dict(state["nets"][k])
-        for k, o in self.optimisers.items(): o.load_state_dict(state["optimisers"][k])
+        for k, o in self.optimisers.items():
+            own = [{n: v for n, v in g.items() if n != "params"} for g in o.param_groups]
+            o.load_state_dict(state["optimisers"][k])
+            for g, settings in zip(o.param_groups, own): g.update(settings)   # memory is the checkpoint's, rates are the settings': a fork may change them
         self.seen = state["seen"]
 
 # %% ../nbs/method.ipynb #b6e80c64
@@ -211,6 +225,10 @@ def plain(config)->dict:
     "Settings as JSON can hold them"
     return json.loads(json.dumps(asdict(config)))
 
+def taught_as(method:Method)->str:
+    "What a taught segmenter is called in a weights file: a method's own network of that name keeps it"
+    return "taught" if "segmenter" in method.nets else "segmenter"
+
 def save_weights(
     path,                # file to write, .safetensors
     method:Method,       # its `nets` are kept
@@ -223,7 +241,7 @@ def save_weights(
     tensors = {f"{k}/{n}": v for k, net in method.nets.items() if keep is None or k in keep for n, v in net.state_dict().items()}
     about = {"format": FORMAT, "chapter": method.name, "config": plain(method.config), "seen": method.seen, "record": record or {}}
     if segmenter is not None:
-        tensors |= {f"segmenter/{n}": v for n, v in segmenter.state_dict().items()}
+        tensors |= {f"{taught_as(method)}/{n}": v for n, v in segmenter.state_dict().items()}
         about["segmenter"] = {k: getattr(segmenter, k) for k in ("width", "depth", "size")}
     tensors = {k: (v.half() if v.is_floating_point() else v).cpu().contiguous() for k, v in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -251,7 +269,8 @@ def open_weights(
     method = make(about["chapter"], "", about["config"])
     load_nets(method, tensors, path)
     method.at(about["seen"])
-    mine = {k.removeprefix("segmenter/"): v.float() for k, v in tensors.items() if k.startswith("segmenter/")}
+    part = taught_as(method) + "/"
+    mine = {k.removeprefix(part): v.float() for k, v in tensors.items() if k.startswith(part)}
     return method.to(device), (about["segmenter"], mine) if mine else None, about["record"]
 
 def load_nets(

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Settings', 'check_settings', 'conv', 'norm', 'same', 'up', 'Residual', 'Stem', 'Background', 'Foreground',
-           'Generator', 'down', 'branch', 'answers', 'Critic', 'MaskReader', 'double', 'AlternationUNet', 'entropy',
-           'misread', 'known', 'right', 'disturb', 'knobs', 'LayeredGenerators', 'draw', 'read_back', 'grown',
-           'update_generators', 'update_critic', 'update_unet', 'recolour', 'LayeredMI']
+           'Generator', 'down', 'branch', 'answers', 'Critic', 'MaskReader', 'AlternationUNet', 'entropy', 'misread',
+           'known', 'right', 'disturb', 'knobs', 'LayeredGenerators', 'draw', 'read_back', 'grown', 'update_generators',
+           'update_critic', 'update_unet', 'recolour', 'LayeredMI']
 
 # %% ../../nbs/chapters/layered_mi.ipynb #a0fd2882
 import math
@@ -21,7 +21,7 @@ from ..codes import Category, CodeSpace, Dice, Normal
 from ..layers import Layers, random_warps, warp_matrix
 from ..losses import binarisation, hinge_critic, normal_nll, size_hinge
 from ..method import Knob, Method
-from ..nets import Average, JoinedNorm
+from ..nets import Average, JoinedNorm, double
 
 # %% ../../nbs/chapters/layered_mi.ipynb #0337cc3e
 @dataclass(frozen=True)
@@ -230,10 +230,6 @@ class MaskReader(nn.Sequential):
         super().__init__(down(1, w[0], False), *(down(a, b, bn) for a, b in zip(w, w[1:])), branch(w[-1], answers(c, c.parents), bn))
 
 # %% ../../nbs/chapters/layered_mi.ipynb #eff759c7
-def double(c_in:int, c_out:int)->nn.Sequential:
-    "Two convolutions, each normalised"
-    return nn.Sequential(*(m for a in (c_in, c_out) for m in (nn.Conv2d(a, c_out, 3, padding=1), JoinedNorm(c_out), nn.ReLU())))
-
 class AlternationUNet(nn.Module):
     "The U-Net F that takes turns with the generators (specification 2.5)"
     def __init__(self, w:int):
@@ -480,15 +476,6 @@ class LayeredMI(LayeredGenerators):
         def adam(*names, rate=c.rate, betas=(c.beta1, c.beta2)): return torch.optim.Adam([p for n in names for p in self.nets[n].parameters()], rate, betas, fused=True)
         self.optimisers = {"generator": adam("generator"), "critic": adam("critic", "reader", rate=c.rate * c.critic_rate)}
         if c.rounds > 1: self.optimisers["unet"] = adam("unet", rate=c.unet_rate, betas=(.9, .999))
-
-    def update(self, which:str, loss:Tensor):
-        "One Adam step; ranks average their gradients here"
-        optimiser = self.optimisers[which]
-        optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        if self.fabric.world_size > 1:
-            for p in (p for g in optimiser.param_groups for p in g["params"] if p.grad is not None): p.grad = self.fabric.all_reduce(p.grad, reduce_op="mean")
-        optimiser.step()
 
     def train_step(self, real:Tensor|None, dice:Dice)->dict[str, Tensor]:  # real: (n,3,R,R) in [-1,1], None in the U-Net's turn
         "One iteration of Algorithm 1: both generators, then critic and readers, then the average; or one step of the U-Net"

@@ -313,15 +313,6 @@ class OneGAN(Method):
         weights = {"bg": c.bg_weight, "lengths": c.embedding_weight, "mask": c.mask_weight, "again": c.again_weight}
         return sum(weights.get(k, 1.) * v for k, v in parts.items())
 
-    def update(self, which:str, loss:Tensor):
-        "One Adam step of what the loss reaches; ranks average their gradients here"
-        optimiser = self.optimisers[which]
-        optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(loss, inputs=[p for g in optimiser.param_groups for p in g["params"] if p.requires_grad])
-        if self.fabric.world_size > 1:
-            for p in (p for g in optimiser.param_groups for p in g["params"] if p.grad is not None): p.grad = self.fabric.all_reduce(p.grad, reduce_op="mean")
-        optimiser.step()
-
     def train_step(self, real:Tensor, dice:Dice, backgrounds:Tensor)->dict[str, Tensor]:  # X_c and X_bg, (n,3,R,R) in [-1,1]
         "One iteration of the stage that it is in: a step per path"
         stage, painter = self.stage, self.nets["generator"]

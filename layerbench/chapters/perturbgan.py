@@ -451,17 +451,11 @@ class PerturbGAN(Painter):
                            "critic": adam(critic=(self.nets["critic"].parameters(), 1.))}
 
     def update(self, which:str, loss:Tensor):
-        "One Adam step of one network; ranks average here, since a penalised critic is passed more often than a wrapper expects"
-        net, optimiser = self.nets[which], self.optimisers[which]
-        optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        if self.fabric.world_size > 1:
-            for p in net.parameters():
-                if p.grad is not None: p.grad = self.fabric.all_reduce(p.grad, reduce_op="mean")
+        "One Adam step of one network, at the rate of the stage"
         c, stage = self.config, self.place()[0]
         rate = (c.rate if stage <= 4 else c.rate_128) * (c.stage_rate[stage - 1] if c.stage_rate else 1)
-        for group in optimiser.param_groups: group["lr"] = rate * group["share"]
-        optimiser.step()
+        for group in self.optimisers[which].param_groups: group["lr"] = rate * group["share"]
+        super().update(which, loss)
 
     def train_step(self, real:Tensor, dice:Dice)->dict[str, Tensor]:  # real: (n,3,R,R) in [-1,1]
         "One iteration: the critic, then the generator on fresh latents, then its average"

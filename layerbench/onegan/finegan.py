@@ -252,16 +252,6 @@ class FineGAN(Method):
         self.optimisers = {"generator": adam([*self.nets["generator"].parameters(), *helping]), "critic": adam(self.nets["critic"].judging(), c.rate * c.critic_rate)}
         if "critic_bg" in self.nets: self.optimisers["critic_bg"] = adam(self.nets["critic_bg"].parameters(), c.rate * c.critic_rate)
 
-    def update(self, which:str, loss:Tensor):
-        "One Adam step of what the loss reaches; ranks average their gradients here"
-        optimiser = self.optimisers[which]
-        optimiser.zero_grad(set_to_none=True)
-        mine = [p for g in optimiser.param_groups for p in g["params"]]
-        self.fabric.backward(loss, inputs=mine)
-        if self.fabric.world_size > 1:
-            for p in (p for p in mine if p.grad is not None): p.grad = self.fabric.all_reduce(p.grad, reduce_op="mean")
-        optimiser.step()
-
     @torch.no_grad()
     def hardest(self, n:int, dice:Dice, times:int=10)->dict:
         "Codes whose own class is least visible in what is painted for them"
