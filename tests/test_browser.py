@@ -176,6 +176,26 @@ def modes_answer(page, explorer, name):
         if mode == "reconstruct": assert explorer.get_by_text("beyond training").first.is_visible(), "less of the bypass than training had, and nothing says so"
 
 
+def codes_answer(page, explorer, name):
+    "ComGAN's codes move their own layer and the picture, and nothing else; its network S cuts a scene out"
+    panels = {k: explorer.locator(f".panel-{k} img") for k in ("image", "background", "foreground", "mask")}
+    for code, own, other in (("f", "foreground", "background"), ("b", "background", "foreground")):
+        choice = explorer.locator(f".control-{code} select")
+        for value in ("2", "5"):   # one of them is not the class that was drawn
+            still = {k: bytes_of(panel) for k, panel in panels.items()}
+            choice.select_option(label=value)
+            if value == "5": until(lambda: bytes_of(panels["image"]) != still["image"], 15, f"{code} was chosen and the picture stayed as it was")
+            time.sleep(1.5)   # at rest
+            now = {k: bytes_of(panel) for k, panel in panels.items()}
+            assert value == "2" or (now[own] != still[own] and now["mask"] == still["mask"] and now[other] == still[other]), f"{code} belongs to the {own}, and another layer moved"
+    explorer.evaluate("e => e.scrollIntoView({block: 'start'})")
+    page.screenshot(path=SHOTS / f"{name}-codes.png")
+    explorer.locator(".group-mode button").get_by_text("segment", exact=True).click()
+    until(lambda: explorer.locator(".panel-given img").is_visible(), 15, "segment works on a picture, and none is shown")
+    time.sleep(1)
+    page.screenshot(path=SHOTS / f"{name}-segment.png")
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS)
 def test_a_slider_moves_the_picture(browser, lab, path):
     folder, address = lab
@@ -211,7 +231,8 @@ def test_a_slider_moves_the_picture(browser, lab, path):
 
         mixing = explorer.locator(".group-mixing .noUi-handle")
         if mixing.count():   # the other seed's style, where a method can mix
-            nudge(page, mixing.first, "ArrowLeft", 8)
+            lowest = mixing.first.get_attribute("aria-valuenow") == mixing.first.get_attribute("aria-valuemin")
+            nudge(page, mixing.first, "ArrowRight" if lowest else "ArrowLeft", 8)
             until(lambda: bytes_of(picture) != moved, 15, "the styles were mixed and the picture stayed as it was")
 
         upload = explorer.locator(".jupyter-button:has(.fa-upload)")
@@ -223,7 +244,8 @@ def test_a_slider_moves_the_picture(browser, lab, path):
             explorer.evaluate("e => e.scrollIntoView({block: 'end'})")
             time.sleep(1)
             page.screenshot(path=SHOTS / f"{name}-upload.png")
-        if explorer.locator(".group-mode button").count(): modes_answer(page, explorer, name)
+        if name == "onegan": modes_answer(page, explorer, name)
+        if name == "comgan": codes_answer(page, explorer, name)
         assert not failed(page)
     finally:
         page.screenshot(path=SHOTS / f"{name}-last.png")   # also when something went wrong: the first thing to look at
@@ -268,6 +290,56 @@ def test_a_cell_that_fails_is_told_at_once(browser, lab):
         with pytest.raises(AssertionError, match="(?s)fails shows an error.*a reason to be told"): run_all(page, address, "fails")
         assert time.time() - start < 60 and len(failed(page)) == 1
     finally: page.close()
+
+
+FACTORS = """from layerbench.explore import explore
+from layerbench.explore.discs import FactorDiscs
+from layerbench.explore.grid import grid
+#
+grid(FactorDiscs(), "f", "b", (4, 6), seed=3)
+#
+explore(FactorDiscs(), seed=3, f=3)""".split("#\n")
+
+
+def test_factors_are_seen_in_a_grid_and_told_under_the_tiles(browser, lab):
+    folder, address = lab
+    written(folder, cells(*FACTORS), "factors")
+    SHOTS.mkdir(exist_ok=True)
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    try:
+        run_all(page, address, "factors")
+        grid = page.locator(".jp-OutputArea .layerbench-grid").first
+        grid.wait_for(timeout=15_000)
+        def shot(what, name):
+            what.evaluate("e => e.scrollIntoView({block: 'start'})")
+            time.sleep(.7)
+            page.screenshot(path=SHOTS / f"factors-{name}.png")
+        picture = grid.locator("img").first
+        shot(grid, "grid")
+        for control, choice in (("rows", "z"), ("show", "mask"), ("steps", "interpolation"), ("columns", "f"), ("show", "image")):
+            still = bytes_of(picture)
+            grid.locator(f".control-{control} select").select_option(label=choice)
+            until(lambda: bytes_of(picture) != still, 15, f"{control} was set to {choice} and the grid stayed as it was")
+            time.sleep(1)
+            if control == "steps": assert grid.locator(".control-seed_b").is_visible()
+        assert picture.evaluate("e => e.naturalWidth <= e.clientWidth + 1"), "the grid is shown smaller than it was painted, and so blurred"
+        shot(grid, "grid-after")
+
+        explorer = page.locator(".jp-OutputArea .layerbench-explorer").first
+        readout = explorer.locator(".layerbench-readout")
+        assert "Turn a control" in readout.inner_text()
+        nudge(page, explorer.locator(".control-f_mix .noUi-handle"), "ArrowRight", 6)
+        until(lambda: "f_mix 0.00" in readout.inner_text() and "%" in readout.inner_text(), 15, "a control was moved and nothing is told of it")
+        told = readout.inner_text()
+        assert told.count("unchanged") == 2 and "foreground" in told and readout.evaluate("e => e.scrollHeight <= e.clientHeight + 1 && e.scrollWidth <= e.clientWidth + 1"), told
+        shot(explorer, "readout")
+        explorer.locator(".control-b select").select_option(label="4")
+        until(lambda: "b as drawn" in readout.inner_text(), 15, "a class was chosen and nothing is told of it")
+        shot(explorer, "readout-after")
+        assert not failed(page)
+    finally:
+        page.screenshot(path=SHOTS / "factors-last.png")
+        page.close()
 
 
 MODES = """from layerbench.explore import explore

@@ -40,7 +40,7 @@ def test_shipped_weights_measure_what_results_say(chapter):
     assert found["ceiling"] == pytest.approx(kept["ceiling"], abs=TOLERANCE)
 
 
-FIRM = {"perturbgan", "layered_mi", "onegan"}   # chapters whose weights are good enough to promise it
+FIRM = {"perturbgan", "layered_mi", "onegan", "comgan"}   # chapters whose weights are good enough to promise it
 LOOSE = {("onegan", "parent")}   # its own parents are not families (papers/onegan/notes.md); its embeddings know them
 
 
@@ -74,6 +74,25 @@ def test_what_a_chapter_paints_and_takes_away(chapter):
         assert mine > chance and mine == pytest.approx(kept["conditional"][key], rel=.03), f"{key} is {mine}; chance gives {chance}"
     for side in ("under", "outside"): assert found["removal"]["method"][side]["mae"] == pytest.approx(kept["removal"]["method"][side]["mae"], abs=TOLERANCE)
     assert found["removal"]["method"]["under"]["mae"] < found["removal"]["left_in"]["under"]["mae"], "the object is still there"
+
+
+def test_codes_stay_in_their_layers(chapter):
+    name, out = chapter
+    if "factors" not in out: pytest.skip(f"{name} does not paint by codes of its layers")
+    found = out["factors"]
+    assert set(found) == {"z", "f", "b"} and all(found["z"][k] > 0 for k in ("image", "bg", "fg", "mask"))
+    for code, own, other in (("f", "fg", "bg"), ("b", "bg", "fg")):
+        assert found[code]["mask"] == found[code][other] == 0 and found[code]["iou"] == 1, f"{code} reaches what no weight of it leads to"
+        assert found[code][own] > .01 and out["readers"][code] > .3, f"{code} is ignored"
+
+
+def test_only_one_trunk_leaves_every_trivial_mask(chapter):
+    name, out = chapter
+    if "escape" not in out: pytest.skip(f"{name} has no such study")
+    stuck = {(model, side) for model, found in out["escape"].items() for side, moved in found.items() if moved == 0}
+    assert {(model.strip("$\\"), side) for model, side in stuck} == {("Pi_1", "empty"), ("Pi_2", "full"), ("Pi_2", "empty")}
+    whole = {model: sum(parts.values()) for model, parts in out["parameters"].items()}
+    assert whole["ComGAN"] < whole["Pi 1"] < whole["Pi 2"] and max(whole["Pi 1, matched"], whole["Pi 2, matched"]) <= whole["ComGAN"]
 
 
 def test_a_misspelt_preset_stops_the_chapter(tmp_path):
