@@ -28,6 +28,13 @@ compare() {
   measure $1 runs/comgan-$1 --data scenes --n 128 $EXAMINED
 }
 
+# staged NAME UNTIL SETTINGS...: the painter's run, with another second stage
+staged() {
+  local run=runs/comgan-seg_$1 until_=$2 name=seg_$1; shift 2
+  if [ -f $run/config.json ]; then "$bin/layerbench" train --resume --out $run --steps $until_ ${THREADS:+--threads $THREADS}
+  else "$bin/layerbench" train --fork runs/comgan-painted --out $run --steps $until_ "$@" ${THREADS:+--threads $THREADS}; fi
+  measure $name $run --data scenes --n 128
+}
 # early: networks that have found the objects of scenes, for data on which there is no time to begin anew
 early() { LIMIT=(--steps 3850); learn runs/comgan-early --preset cpu; LIMIT=(); }
 SHORT="--set segmentation=400 --set pairs_first=100"
@@ -59,16 +66,11 @@ for part in $what; do
       LIMIT=(--steps 1500); watched no_codes cpu,no_codes 0; LIMIT=()   # all of DS-ComGAN but its codes
       for setting in ds_t2_subnets ds_t2_info ds_comgan beta_0.1 beta_1 tied_codes bbox_crop z4 shared_to_img masked_info; do compare $setting; done
       for setting in head_colours_1 head_colours_3 head_colours_6 head_mask_0 head_mask_1 head_mask_3 trunk_half trunk_double; do watched $setting cpu,comgan,study,$setting 0; done ;;
-    segmentation) # stage 2 with other terms, from the same painter; needs `cpu`
-      until_=$(($(stage1 cpu) + STEPS / 5))
-      if [ ! -d runs/comgan-seg_lambda_2 ]; then cp -r runs/comgan-painted runs/comgan-seg_lambda_2; fi   # as it is
-      for setting in no_Dm:mask_critic=false no_cons:consistency=0 lambda_0.5:consistency=0.5 lambda_10:consistency=10; do
-        run=runs/comgan-seg_${setting%%:*}
-        if [ ! -f $run/config.json ]; then "$bin/layerbench" train --fork runs/comgan-painted --out $run --steps $until_ --set ${setting##*:} ${THREADS:+--threads $THREADS}; fi
-      done
-      for setting in lambda_2 no_Dm no_cons lambda_0.5 lambda_10; do
-        "$bin/layerbench" train --resume --out runs/comgan-seg_$setting --steps $until_ ${THREADS:+--threads $THREADS}
-        measure seg_$setting runs/comgan-seg_$setting --data scenes --n 128
+    segmentation) # stage 2 with other terms, from the same painter; needs `cpu`. What is published first, as far as it was run
+      first=$(stage1 cpu)
+      staged as_published $((first + 550)) --set consistency=2 --set mask_critic_rate=1 --set pairs_first=0 --set segment_rate=2e-4 --set mixed_codes=0 --set disguise=false
+      for setting in no_Dm:mask_critic=false no_cons:consistency=0 lambda_0.5:consistency=0.5 lambda_2:consistency=2 lambda_10:consistency=10; do
+        staged ${setting%%:*} $((first + STEPS / 5)) --set ${setting##*:}
       done ;;
     many)         # several objects in a scene: what stands for CLEVR6 here; the true mask is their union
       early
