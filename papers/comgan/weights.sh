@@ -54,8 +54,7 @@ for part in $what; do
       curves cpu runs/comgan-cpu
       picture cpu runs/comgan-cpu
       measure cpu comgan/cpu --data scenes --n 128 $EXAMINED
-      measure cpu_fresh comgan/cpu --data scenes --n 400 --seed 7
-      "$bin/layerbench" speed comgan --preset cpu ${THREADS:+--threads $THREADS} --json $here/results/speed_cpu.json ;;
+      measure cpu_fresh comgan/cpu --data scenes --n 400 --seed 7 ;;
     gradients)    # the study of trivial solutions: one, two and three trunks, both betas, every seed; then trunks narrowed to ComGAN's size
       for seed in $SEEDS; do for beta in 0.1 1; do for model in comgan pi1 pi2; do
         watched ${model}_b${beta}_s$seed cpu,${model}_b$beta,study $seed
