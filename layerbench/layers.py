@@ -117,6 +117,7 @@ class Layers:
     fg:Tensor               # (n,3,h,w) in [-1,1]
     mask:Tensor             # (n,1,h,w) in [0,1]
     parts:Tensor|None=None  # part masks that sum to `mask`, (n,k,h,w)
+    blended:Tensor|None=None # the picture itself, where a method blends features and not colours, (n,3,h,w) in [-1,1]
 
     def __post_init__(self):
         n, _, h, w = self.bg.shape
@@ -125,7 +126,7 @@ class Layers:
                              f"{tuple(self.mask.shape)}; expected (n,3,h,w), the same, and (n,1,h,w)")
 
     @property
-    def image(self)->Tensor: return compose(self.bg, self.fg, self.mask)
+    def image(self)->Tensor: return compose(self.bg, self.fg, self.mask) if self.blended is None else self.blended
 
     def cutout(self, paper:float=0.)->Tensor:
         "The foreground alone, on `paper` (a grey in [-1,1])"
