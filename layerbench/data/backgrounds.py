@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .batches import Pictures, resize_bytes
 from .photos import folder, listed
 from .scenes import Scenes, boxes
-from .sources import join, open_pictures, render, scene_options, there
+from .sources import drawn, join, open_pictures, render, there, world
 from ..method import nearest
 
 # %% ../../nbs/data/backgrounds.ipynb #34fb5d76
@@ -33,7 +33,7 @@ def renders(
     start:int=0,    # number of the first scene
 )->Pictures:        # without any truth
     "Object-free renders of the scenes from `start` on"
-    scenes, parts = Scenes(size=size, seed=seed, **scene_options(source)), []
+    scenes, parts = world(source, size, seed=seed), []
     with tqdm(total=n, desc="backgrounds", unit="scene", delay=2, leave=False) as bar:
         for at in range(start, start + n, PORTION):
             parts.append(scenes.backgrounds(min(PORTION, start + n - at), at))
@@ -134,7 +134,7 @@ def open_backgrounds(
     kind:str|None=None, # `renders` (the default for scenes), `patches` (for photographs), or a folder or tar of object-free pictures
 )->tuple[Pictures, Pictures]: # pictures with objects, pictures without
     "Real pictures and object-free ones that share no scene and no photograph with them"
-    scenes = str(source).partition(":")[0] == "scenes"
+    scenes = drawn(source)
     kind = str(kind or ("renders" if scenes else "patches"))
     if kind not in WAYS:
         if not Path(kind).expanduser().exists(): raise ValueError(f"{nearest(kind, WAYS, 'kind of backgrounds')}; expected one of these, or the path of object-free pictures")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WEIGHTS', 'COMMAND', 'mean_mask', 'fixed_mask', 'full_mask', 'crossed_mask', 'grabcut', 'floors', 'supervised',
-           'save_judge', 'open_judge', 'nearest_judge', 'save_oracle', 'open_oracle', 'oracle', 'lesson', 'make_oracle',
-           'main']
+           'save_judge', 'open_judge', 'nearest_judge', 'save_oracle', 'open_oracle', 'pupil', 'oracle', 'lesson',
+           'make_oracle', 'main']
 
 # %% ../../nbs/measure/baselines.ipynb #b19ced33
 import argparse
@@ -25,8 +25,7 @@ from tqdm.auto import tqdm
 
 import layerbench
 from ..data.batches import Pictures, as_bytes, as_floats
-from ..data.scenes import Scenes
-from ..data.sources import scene_options
+from ..data.sources import drawn, world, world_options
 from .masks import iou_each, judged, scores
 from ..segmenter import Segmenter, learn, new, recolour, reframe, roughen
 
@@ -196,13 +195,22 @@ def open_oracle(
     return segmenter.to(device).eval(), about['record']
 
 # %% ../../nbs/measure/baselines.ipynb #34a95bd0
+def pupil(
+    source:str, # `scenes...` or `puppets...`
+)->str:
+    "What the file of an oracle for these pictures is called, before its size"
+    if not drawn(source): raise ValueError(f'There is no oracle for {source}: oracles are taught with true masks of scenes and of puppets.')
+    name, hard = str(source).partition(':')[0], world_options(source).get('hard')   # strong backgrounds are another lesson
+    return 'oracle' if name == 'scenes' else f'{name}_hard_oracle' if hard else f'{name}_oracle'
+
 def oracle(
     size:int,           # side of the pictures that are to be judged
     device='cpu',
+    source:str='scenes', # `scenes...` or `puppets...`: what it has seen
     folder=WEIGHTS,     # where oracles lie
 )->Segmenter:           # its `record` says what it was taught with, and its held-out IoU
     "The shipped oracle for pictures of about this size"
-    segmenter, record = open_oracle(nearest_judge(size, 'oracle', COMMAND, folder), device)
+    segmenter, record = open_oracle(nearest_judge(size, pupil(source), COMMAND, folder), device)
     segmenter.record = record
     return segmenter
 
@@ -218,8 +226,8 @@ def lesson(
     chunk:int=96,        # scenes rendered at a time
 )->Pictures:             # scenes first, then the backgrounds with empty masks
     "Scenes, and some of their backgrounds without the object"
-    scenes, images, masks, backs = Scenes(size, split, seed, device=device, **scene_options(source)), [], [], []
-    for start in tqdm(range(0, n, chunk), desc=f'scenes ({split})', delay=2, leave=False):
+    scenes, images, masks, backs = world(source, size, split, seed, device), [], [], []
+    for start in tqdm(range(0, n, chunk), desc=f'{scenes.name} ({split})', delay=2, leave=False):
         batch = scenes.render(range(start, min(n, start + chunk)))
         images.append(as_bytes(batch.image).cpu()); masks.append((batch.mask * 255).round().byte().cpu())
         if alone: backs.append(as_bytes(batch.bg[::alone]).cpu())
@@ -270,7 +278,7 @@ def main(
         parser.add_argument(f'--{name}', type=int, default=default, help=text)
     parser.add_argument('--rate', type=float, default=3e-3, help='peak step')
     parser.add_argument('--start', default=None, help='file of an oracle to go on from')
-    parser.add_argument('--source', default='scenes', help='scenes to learn from')
+    parser.add_argument('--source', default='scenes', help='scenes or puppets to learn from')
     parser.add_argument('--device', default='cpu', help='where to learn')
     parser.add_argument('--out', default=None, help='file to write; the shipped oracle of this size if left out')
     given = vars(parser.parse_args(argv))
@@ -280,7 +288,7 @@ def main(
     segmenter, record = make_oracle(**given)
     command = f'{COMMAND} {shlex.join(map(str, sys.argv[1:] if argv is None else argv))}'
     record |= dict(command=command, torch=torch.__version__, threads=torch.get_num_threads())
-    save_oracle(out or WEIGHTS / f'oracle_{given["size"]}.safetensors', segmenter, record)
+    save_oracle(out or WEIGHTS / f'{pupil(given["source"])}_{given["size"]}.safetensors', segmenter, record)
     print(json.dumps(record, indent=1))
     return 0
 

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..codes import Dice
-from ..data.scenes import Scenes
-from ..data.sources import open_pictures, scene_options
+from ..data.sources import drawn, open_pictures, world
 from ..layers import Layers
 from .baselines import nearest_judge
 from .classifier import COMMAND, open_classifier
@@ -208,7 +207,7 @@ def score_images(
     if n < LEAST: raise ValueError(f"{n} pictures were to be judged; expected at least {LEAST}, better 2000.")
     metric_of('fid', 'FrechetInceptionDistance')   # refused before anything is painted
     look = features if isinstance(features, Features) else open_features(features, file, method.device)
-    size, scenes = method.size, str(source).partition(':')[0] == 'scenes'
+    size, scenes = method.size, drawn(source)
     split = split if scenes else 'train'   # of photographs: all
     real = open_pictures(source, 2 * n, size, split, seed).floats()
     if len(real) < LEAST: raise ValueError(f"There are {len(real)} pictures in {source}; expected at least {LEAST}.")
@@ -221,9 +220,9 @@ def score_images(
     found = dict(fid=frechet(a, fakes), floor=None if b is None else frechet(a, b), kid=mean, kid_std=spread, inception_score=score, inception_score_std=deviation,
                  real_inception_score=inception_score(look.answers(a), seed)[0])
     if scenes:
-        true = look.features(Scenes(size, split, seed, **scene_options(str(source))).backgrounds(2 * n).floats())
+        true = look.features(world(source, size, split, seed).backgrounds(2 * n).floats())
         found |= dict(bg_fid=frechet(true[:n], torch.cat([bg for _, bg in both])), bg_floor=frechet(true[:n], true[n:]))
-    notes = [look.note] + (['the network knows scenes only, not photographs'] if look.name.startswith('scenes') and not scenes else [])
+    notes = [look.note] + (['the network knows scenes only, not ' + ('puppets' if scenes else 'photographs')] if look.name.startswith('scenes') and str(source).partition(':')[0] != 'scenes' else [])
     notes += [f'no floor: it takes {2 * n} real pictures, and there are {len(real)}'] if b is None else []
     return found | dict(n_generated=n, n_real=len(a), features=look.name, network=look.mark, size=size, data=str(source) if scenes else Path(source).name, split=split, seed=seed, note='; '.join(filter(None, notes)) or None)
 
