@@ -106,9 +106,9 @@ def reopen(
     if path.suffix != ".safetensors": path = shipped(str(source))
     method, taught, record = open_weights(path, device)
     if taught is None: return method, None, record
-    from layerbench.segmenter import Segmenter   # only here: a training never needs it
+    from layerbench.segmenter import rebuilt   # only here: a training never needs it
     sizes, tensors = taught
-    segmenter = Segmenter(**sizes)
+    segmenter = rebuilt(sizes)
     segmenter.load_state_dict(tensors)
     return method, segmenter.to(device).eval(), record
 
