@@ -150,7 +150,7 @@ def cells(
         (a, b), (c, d) = (ends(renderer, name, state) for name in (rows, columns))
         corners = [[renderer.codes(at(r, s)) for s in (c, d)] for r in (a, b)]
         down, across = ([first, *[None] * (n - 2), last] for first, last, n in ((a, b, count[0]), (c, d, count[1])))
-        def one(i, j): return renderer.painted(renderer.pushed(blended(renderer.method, corners, i / (count[0] - 1), j / (count[1] - 1)), state), state)
+        def one(i, j): return renderer.painted(renderer.edited(renderer.pushed(blended(renderer.method, corners, i / (count[0] - 1), j / (count[1] - 1)), state), state), state)
         layers, codes = [[one(i, j) for j in range(count[1])] for i in range(count[0])], sum(corners, [])
     return Cells(layers, labels(rows, down, spelt[0], steps), labels(columns, across, spelt[1], steps), f"rows: {rows}, columns: {columns}", held_of(renderer, state, codes))
 
@@ -213,7 +213,7 @@ def grid_controls(renderer:Renderer, rows:str, columns:str)->dict[str, Control]:
     "What a grid can be told"
     known = tuple(axes(renderer.method.space))
     def axis(name, value): return [Control(name, "choice", value, "grid", name, options=known), Control(f"count_{name}", "int", 6, "grid", "how many", 1, 12, 1)]
-    own = [*axis("rows", rows), *axis("columns", columns), Control("show", "choice", "image", "grid", "show", options=renderer.controls["panels"].options),
+    own = [*axis("rows", rows), *axis("columns", columns), Control("show", "choice", "image", "grid", "show", options=tuple(p for p in renderer.controls["panels"].options if p != "heatmaps")),
            Control("steps", "choice", DRAWS, "grid", "steps", options=(DRAWS, BETWEEN))]
     shared = [c for c in renderer.controls.values() if c.group == "draw" or c.key == "seed_b"]
     return {c.key: c for c in [*own, *shared]}
@@ -281,7 +281,7 @@ class Grid(w.VBox):
 
     def _painted(self, state):
         whole = {k: v for k, v in state.items() if k in self.renderer.controls} | {"panels": self.renderer.controls["panels"].value}
-        key = tuple(v for k, v in state.items() if k != "show")
+        key = tuple(repr(v) if k == "edits" else v for k, v in state.items() if k != "show")
         found = self._cells.get(key, lambda: cells(self.renderer, whole, state["rows"], state["columns"], (state["count_rows"], state["count_columns"]), state["steps"]))
         return page(self.renderer, found, whole, state["show"])
 

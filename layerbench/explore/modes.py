@@ -91,7 +91,7 @@ class ModeRenderer(Renderer):
 
     def panels(self, state:dict)->tuple:
         "Panels that the mode of a state can show"
-        hidden = set(list(SLOTS.values())[self.works_on(state):]) | ({"perturbed"} if self.modes[state["mode"]].codes == () else set())
+        hidden = set(list(SLOTS.values())[self.works_on(state):]) | ({"perturbed", "heatmaps"} if self.modes[state["mode"]].codes == () else set())
         return tuple(p for p in self.controls["panels"].options if p not in hidden)
 
     def works_on(self, state:dict)->int:
@@ -120,7 +120,7 @@ class ModeRenderer(Renderer):
         self._layers.clear()   # what was made of the one before
 
     def _work(self, state):
-        mode, latents, pictures = self.modes[state["mode"]], self._mixed(state), self.pictures(state)
+        mode, latents, pictures = self.modes[state["mode"]], self.pulled(state), self.pictures(state)
         knobs = {k.name: state[f"{mode.name}_{k.name}"] for k in mode.knobs} | (self.view(state) if mode.codes != () else {})
         return self._apart(state["seed"], lambda: self.method.work(mode.name, latents, pictures, **knobs))
 
@@ -129,7 +129,7 @@ class ModeRenderer(Renderer):
         "Layers of a state, remembered if nothing that decides them has changed"
         if not self.modes: return super().layers(state)   # while it is found out which panels there are
         state = self.acting(state)
-        groups = "mode", "picture", "work", "draw", "between", "mixing", "directions", "view"
+        groups = "mode", "picture", "work", "draw", "between", "mixing", "directions", "parts", "view"
         return self._layers.get(self._part(state, *groups), lambda: self._work(state))
 
     @torch.no_grad()

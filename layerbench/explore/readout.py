@@ -19,7 +19,7 @@ from ..layers import Layers
 from ..measure.factors import LAYERS, changes, elsewhere, painted
 
 # %% ../../nbs/explore/readout.ipynb #20af12b2
-READ = ("draw", "between", "mixing", "directions")   # groups of controls that paint anew
+READ = ("draw", "between", "mixing", "directions", "parts")   # groups of controls that paint anew
 
 @dataclass
 class Turn:

@@ -17,8 +17,10 @@ import numpy as np
 import torch
 import traitlets
 
+from .canvas import Canvas
 from .figures import NAMES
-from .renderer import TILE, Control, encode
+from .parts import Parts, swatches
+from .renderer import TILE, Control
 
 # %% ../../nbs/explore/widgets.ipynb #7c638180
 class Newest:
@@ -176,6 +178,7 @@ def widget(
     look = dict(description=name, style={"description_width": "96px" if c.group == "directions" else "84px"}, layout=dict(width="auto", flex="1 1 auto"))
     if c.kind == "bool": return w.Checkbox(c.value, description=c.label, indent=False, layout=dict(width="auto", margin="0 14px 0 4px"))
     if c.kind == "names": return Chips(c.options, c.value)
+    if c.kind == "edits": return Parts(c)
     if c.group == "mode": return w.ToggleButtons(options=c.options, value=c.value, style={"button_width": "auto"})
     if c.group == "picture": return Page(c, **look)
     if c.kind == "choice": return Choice(c, **look)
@@ -208,16 +211,14 @@ def beyond(warning:str)->str:
 
 class Tile(w.VBox):
     "One labelled picture"
-    def __init__(self, name:str):
-        self.picture = w.Image(layout=dict(height=f"{TILE}px", width="auto", object_fit="contain"))
+    def __init__(self, name:str, side:int=TILE, legend:int=0):   # legend: parts whose colours are told under the label
+        self.picture = Canvas(NAMES.get(name, name), side)
         self.shown, self.exact = None, False
-        label = w.HTML(f"<b>{NAMES.get(name, name)}</b>")
-        super().__init__([label, self.picture], layout=dict(align_items="flex-start", margin="0 8px 2px 0", width="auto"))
+        label = w.HTML(f"<b>{NAMES.get(name, name)}</b>{swatches(legend) if legend else ''}")
+        super().__init__([label, self.picture], layout=dict(align_items="flex-start", margin="0 8px 2px 0", width="auto", overflow="visible"))   # a handle may stand on the rim
 
     def show(self, picture:np.ndarray, rest:bool):
         "Send a picture, unless it is there already"
         same = self.shown is not None and np.array_equal(picture, self.shown)
         if same and (self.exact or not rest): return
-        with self.picture.hold_sync():
-            self.picture.format, self.picture.value = "png" if rest else "jpeg", encode(picture, rest)
-        self.shown, self.exact = picture, rest
+        self.shown, self.exact = picture, self.picture.draw(picture, rest)
