@@ -34,7 +34,7 @@ check: setup
 	$(BIN)/python tests/drift.py
 
 notebooks: setup
-	$(BIN)/nbdev_test --n_workers 1 --skip_file_re '^(perturbgan|layered_mi|onegan|comgan|index)' --pause 0
+	$(BIN)/nbdev_test --n_workers 1 --skip_file_re '^(perturbgan|layered_mi|onegan|comgan|ganseg|index)' --pause 0
 
 pytest: setup
 	$(BIN)/python -m pytest -q tests
@@ -47,6 +47,7 @@ weights: setup
 	papers/layered_mi/weights.sh $(BIN)
 	papers/onegan/weights.sh $(BIN)
 	papers/comgan/weights.sh $(BIN)
+	papers/ganseg/weights.sh $(BIN)
 
 clean:
 	rm -rf $(VENV) runs ci-output build *.egg-info .pytest_cache

@@ -233,12 +233,13 @@ def test_a_folder_that_may_not_be_written(refused, tiny, tmp_path):
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    from layerbench import cli
-    monkeypatch.setitem(cli.COMMANDS, "chapters", (lambda args: {}["a bug"], ()))
-    with pytest.raises(KeyError): cli.main(["chapters"])
+    from layerbench.cli import main
+    from layerbench.shell import COMMANDS
+    monkeypatch.setitem(COMMANDS, "chapters", (lambda args: {}["a bug"], ()))
+    with pytest.raises(KeyError): main(["chapters"])
 
 
 def test_errors_of_the_system_are_sentences():
-    from layerbench.cli import sentence
+    from layerbench.shell import sentence
     assert sentence(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/y")).startswith("the disk is full")
     assert sentence(PermissionError(errno.EACCES, "Permission denied", "/x/y")) == "/x/y: Permission denied; check the path and your rights to it"

@@ -1,4 +1,6 @@
 "Every chapter as a person meets it: JupyterLab, Chromium, Run All, a slider moved with the arrow keys"
+import ast
+import json
 import os
 import re
 import shutil
@@ -235,6 +237,17 @@ def test_a_slider_moves_the_picture(browser, lab, path):
             nudge(page, mixing.first, "ArrowRight" if lowest else "ArrowLeft", 8)
             until(lambda: bytes_of(picture) != moved, 15, "the styles were mixed and the picture stayed as it was")
 
+        handles = explorer.locator(".panel-image .layerbench-handle")
+        if handles.count():   # a part goes where a hand drags it
+            explorer.evaluate("e => e.scrollIntoView({block: 'start'})")
+            time.sleep(1)
+            still, begin = bytes_of(picture), middle_of(handles.first)
+            drag(page, begin, (60, 40))
+            until(lambda: bytes_of(picture) != still and "move" in said(explorer), 15, "a part was dragged and the picture stayed as it was")
+            assert abs(middle_of(handles.first)[0] - begin[0] - 60) < 1.5, "the handle did not stay under the hand"
+            time.sleep(1)
+            page.screenshot(path=SHOTS / f"{name}-hands.png")
+
         upload = explorer.locator(".jupyter-button:has(.fa-upload)")
         if upload.count():   # a person's own picture, where there is a segmenter
             Image.linear_gradient("L").save(folder / "mine.png")
@@ -408,4 +421,104 @@ def test_a_mode_shows_its_own_controls(browser, lab):
         assert not failed(page)
     finally:
         page.screenshot(path=SHOTS / "modes-last.png")
+        page.close()
+
+
+HANDS = """from layerbench.explore import explore
+from layerbench.explore.discs import Discs, PartDiscs
+#
+explore(PartDiscs(), seed=3)
+#
+explore(Discs(), seed=3)""".split("#\n")
+
+
+def middle_of(node):
+    box = node.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def drag(page, begin, offset, steps=12, **how):
+    "A hand goes somewhere with the button down"
+    page.mouse.move(*begin)
+    page.mouse.down(**how)
+    for i in range(1, steps + 1): page.mouse.move(begin[0] + offset[0] * i / steps, begin[1] + offset[1] * i / steps)
+    page.mouse.up(**how)
+
+
+def said(explorer):
+    "The edits that the line of code tells"
+    code = explorer.locator("input[type=text]").last.input_value()
+    found = re.search(r"edits=(\{.*\})", code)
+    return ast.literal_eval(found[1]) if found else {}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_hand_drags_what_it_sees(browser, lab, theme):
+    folder, address = lab
+    dark = folder.parent / "settings" / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
+    dark.write_text(json.dumps({"theme": f"JupyterLab {theme.title()}"}))
+    written(folder, cells(*HANDS), f"hands-{theme}")
+    SHOTS.mkdir(exist_ok=True)
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    try:
+        run_all(page, address, f"hands-{theme}")
+        explorer = page.locator(".jp-OutputArea .layerbench-explorer").first
+        explorer.wait_for(timeout=15_000)
+        explorer.evaluate("e => e.scrollIntoView({block: 'start'})")
+        picture, background = explorer.locator(".panel-image img"), explorer.locator(".panel-background img")
+        handles = explorer.locator(".panel-image .layerbench-handle")
+        until(lambda: handles.first.is_visible(), 15, "the picture has no handles")
+        assert picture.evaluate("e => getComputedStyle(e).imageRendering") == "pixelated" and picture.evaluate("e => e.clientWidth / e.naturalWidth") == 12
+        time.sleep(1)
+        page.screenshot(path=SHOTS / f"hands-{theme}-before.png")
+        still, begin = bytes_of(picture), middle_of(handles.nth(2))
+        drag(page, begin, (96, 0))   # a quarter of 384 px
+        until(lambda: said(explorer).get("move") == {2: [.25, 0.]}, 15, f"part 2 was dragged by a quarter of the side, and the explorer says {said(explorer)}")
+        assert bytes_of(picture) != still, "a part was dragged and the picture stayed as it was"
+        until(lambda: "part 2 moved by (8.0, 0.0) px" in explorer.locator(".layerbench-readout").inner_text(), 15, "nothing tells of the drag")
+        assert abs(middle_of(handles.nth(2))[0] - begin[0] - 96) < 1, "the handle did not stay under the hand"
+        time.sleep(1)
+        page.screenshot(path=SHOTS / f"hands-{theme}-after.png")
+
+        points = [h for h in handles.all()[4:] if h.is_visible()]
+        assert len(points) == 3 and explorer.locator(".layerbench-ring").first.is_visible(), "the chosen part should show its points and how far it reaches"
+        points[0].focus()
+        for key in ("ArrowDown", "ArrowDown", "Shift+ArrowLeft"): page.keyboard.press(key)
+        until(lambda: said(explorer).get("points") == {6: [-.125, .0625]}, 15, f"a point was moved with the keys, and the explorer says {said(explorer)}")
+        page.keyboard.press("Home")
+        until(lambda: "points" not in said(explorer), 15, "Home does not put a point back")
+        assert "point 6" in points[0].get_attribute("aria-label") and picture.get_attribute("alt") == "image"
+
+        box = picture.bounding_box()
+        drag(page, (box["x"] + 6, box["y"] + 6), (24, 48))
+        until(lambda: set(said(explorer)["move"]) == {0, 1, 2, 3}, 15, "the picture was dragged between its handles, and not every part moved")
+        still = bytes_of(background)
+        drag(page, (box["x"] + 6, box["y"] + 6), (36, 0), button="right")
+        until(lambda: said(explorer).get("slide") == [.0938, 0.] and bytes_of(background) != still, 15, "the right button does not slide the background")
+        drag(page, middle_of(background), (0, 48))
+        until(lambda: said(explorer).get("slide") == [.0938, .25], 15, "the background's own picture does not slide it")
+        assert not page.locator(".lm-Menu").first.is_visible(), "the right button opened the notebook's menu"
+
+        page.mouse.dblclick(*middle_of(handles.nth(2)))
+        until(lambda: 2 not in said(explorer)["move"], 15, "a double click does not put a part back")
+        nudge(page, explorer.locator(".group-parts .noUi-handle").first, "ArrowRight", 8)
+        until(lambda: 2 in said(explorer).get("scale", {}), 15, "the slider of the chosen part does nothing")
+        explorer.get_by_text("hide this part").click()
+        until(lambda: said(explorer).get("hide") == [2], 15, "the part was not hidden")
+        time.sleep(1)
+        page.screenshot(path=SHOTS / f"hands-{theme}-last.png")
+
+        other = page.locator(".jp-OutputArea .layerbench-explorer").nth(1)
+        other.evaluate("e => e.scrollIntoView({block: 'start'})")
+        shaken, handle = other.locator(".panel-perturbed img"), other.locator(".panel-perturbed .layerbench-handle")
+        assert other.locator(".layerbench-handle").count() == 1
+        still = bytes_of(shaken)
+        drag(page, middle_of(handle), (24, -12))
+        until(lambda: "dx=4, dy=-2" in other.locator("input[type=text]").last.input_value(), 15, "the object was dragged, and dx and dy did not follow")
+        assert bytes_of(shaken) != still
+        time.sleep(.5)
+        page.screenshot(path=SHOTS / f"hands-{theme}-object.png")
+        assert not failed(page)
+    finally:
+        dark.unlink()
         page.close()

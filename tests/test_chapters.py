@@ -40,8 +40,9 @@ def test_shipped_weights_measure_what_results_say(chapter):
     assert found["ceiling"] == pytest.approx(kept["ceiling"], abs=TOLERANCE)
 
 
-FIRM = {"perturbgan", "layered_mi", "onegan", "comgan"}   # chapters whose weights are good enough to promise it
-LOOSE = {("onegan", "parent")}   # its own parents are not families (papers/onegan/notes.md); its embeddings know them
+FIRM = {"perturbgan", "layered_mi", "onegan", "comgan", "ganseg"}   # chapters whose weights are good enough to promise it
+LOOSE = {("onegan", "parent"),   # its own parents are not families (papers/onegan/notes.md); its embeddings know them
+         ("ganseg", "grabcut")}  # puppets stand before smooth backgrounds, which colours alone tell from them
 
 
 def test_the_taught_segmenter_against_its_floors(chapter):
@@ -50,7 +51,7 @@ def test_the_taught_segmenter_against_its_floors(chapter):
     assert found["iou"] > found["iou_inverted"], "the layers are swapped"
     for floor, value in found["floors"].items():
         assert (found["iou"] > value) == (kept["iou"] > kept["floors"][floor]), f"{floor} reaches {value}; results/cpu.json puts it on the other side"
-        if name in FIRM: assert found["iou"] > value, f"{floor} reaches {value}"
+        if name in FIRM and (name, floor) not in LOOSE: assert found["iou"] > value, f"{floor} reaches {value}"
 
 
 def test_clusters_against_chance_and_what_needs_no_learning(chapter):
@@ -93,6 +94,29 @@ def test_only_one_trunk_leaves_every_trivial_mask(chapter):
     assert {(model.strip("$\\"), side) for model, side in stuck} == {("Pi_1", "empty"), ("Pi_2", "full"), ("Pi_2", "empty")}
     whole = {model: sum(parts.values()) for model, parts in out["parameters"].items()}
     assert whole["ComGAN"] < whole["Pi 1"] < whole["Pi 2"] and max(whole["Pi 1, matched"], whole["Pi 2, matched"]) <= whole["ComGAN"]
+
+
+def test_points_alone_say_where(chapter):
+    name, out = chapter
+    if "frame" not in out: pytest.skip(f"{name} paints from no points")
+    assert out["frame"]["differences and a margin"] < 1e-12 < 1e-4 < min(v for k, v in out["frame"].items() if k != "differences and a margin")
+    found = out["influence"]
+    for code in ("bg", "bg_at"): assert found[code]["mask"] == found[code]["fg"] == 0 < found[code]["bg"], f"{code} reaches what no weight of it leads to"
+    for code in ("point", "app"): assert found[code]["bg"] == 0 < found[code]["fg"]
+    assert found["point"]["mask"] > .01, "the points are ignored"
+
+
+def test_parts_between_their_floor_and_what_was_recorded(chapter):
+    name, out = chapter
+    if not out.get("parts"): pytest.skip(f"{name} knows no parts")
+    found, kept = out["evaluated"]["parts"], results(name, "cpu")["parts"]
+    for way, mine in found["ways"].items():
+        theirs = kept["ways"][way]
+        for k in ("ari", "nmi", "ari_all", "iou"): assert abs(mine[k] - theirs[k]) <= 2 * TOLERANCE, f"{k} is {mine[k]}, results/cpu.json says {theirs[k]}"
+        assert mine["dead"] == theirs["dead"] and mine["ari"] > found["floors"]["fixed_parts"]["ari"]
+        assert found["keypoints_ceiling"] < mine["keypoints"]["error"] < mine["keypoints"]["floor"] and mine["keypoints"]["error"] == pytest.approx(theirs["keypoints"]["error"], rel=.05)
+    assert found["generated"]["dead"] == kept["generated"]["dead"]
+    if "drag" in out: assert abs(out["drag"] - 8) <= 2, "a part that is dragged by eight pixels leaves its mask behind"
 
 
 def test_a_misspelt_preset_stops_the_chapter(tmp_path):

@@ -195,6 +195,21 @@ def test_factors_are_told_and_spoken(shell, tmp_path):
     assert child["still"] == ["bg"] and child["bg"] == 0. and child["share"]["fg"] > .5 > .1 > child["leak"] and child["side"] == "inside"
 
 
+def test_parts_are_told_and_spoken(shell, tmp_path):
+    run, where = tmp_path / "run", ("--n", 8, "--data", "puppets", "--device", "cpu")
+    assert shell("train", "ganseg", "--preset", "smoke", "--steps", 2, "--out", run, *where)[0] == 0
+    code, out, err = shell("evaluate", run, *where, "--layers", "--parts", "--json", tmp_path / "found.json")
+    assert code == 0 and "generated parts, 512 samples: dead parts: " in out, err
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["command"].endswith("--parts") and found["data"] == "puppets" and found["ceiling"] > .9
+    assert found["parts"]["generated"]["parts"] == 3 and set(found["parts"]["floors"]) == {"fixed_parts", "colours_in_true_mask"}
+
+
+def test_parts_of_a_method_that_has_none_are_refused(shell):
+    code, out, err = shell("evaluate", "layered_mi/cpu", "--n", 8, "--parts", "--device", "cpu")
+    assert code and "leave the parts out" in err and "Traceback" not in err
+
+
 def test_speed(shell):
     code, out, _ = shell("speed", "perturbgan", "--preset", "smoke", "--seconds", .3, "--json", "-", "--device", "cpu")
     row, = json.loads(out)

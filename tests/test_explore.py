@@ -14,7 +14,8 @@ from PIL import Image
 from layerbench.data.batches import Pictures
 from layerbench.codes import Category, CodeSpace, Dice, Normal
 from layerbench.explore import explore
-from layerbench.explore.discs import AbleDiscs, Discs, FactorDiscs, ModedDiscs
+from layerbench.explore.discs import AbleDiscs, Discs, FactorDiscs, ModedDiscs, PartDiscs
+from layerbench.explore.edits import centres
 from layerbench.explore.figures import layer_grid, pixels
 from layerbench.explore.grid import cells, factor_grid, grid
 from layerbench.explore.history import history
@@ -39,7 +40,7 @@ def grown(overrides={}):
     return method
 
 
-METHODS = {"discs": Discs, "able discs": AbleDiscs, "moded discs": ModedDiscs, "factor discs": FactorDiscs, "perturbgan": grown, "perturbgan single": lambda: grown({"generator": "single"}),
+METHODS = {"discs": Discs, "able discs": AbleDiscs, "moded discs": ModedDiscs, "factor discs": FactorDiscs, "part discs": PartDiscs, "perturbgan": grown, "perturbgan single": lambda: grown({"generator": "single"}),
            "perturbgan plain": lambda: grown({"generator": "plain"})}
 
 
@@ -62,6 +63,7 @@ def elsewhere(control):
     if control.kind == "bool": return not control.value
     if control.kind == "choice": return next((o for o in reversed(control.options) if o != control.value), None)
     if control.kind == "names": return control.value[:2]
+    if control.kind == "edits": return {"move": {1: [.25, 0.]}, "hide": [0]}
     if control.value is None: return 5
     value = control.high if control.value != control.high else control.low
     return min(value, 1000) if control.kind == "int" else value
@@ -167,7 +169,7 @@ def test_the_explorer_follows_hand_and_script_alike():
     for name, tile in explorer.tiles.items():
         assert tile.picture.format == again.tiles[name].picture.format == "png"
         assert tile.picture.value == again.tiles[name].picture.value, name
-    assert Image.open(io.BytesIO(explorer.tiles["image"].picture.value)).size[0] >= 128
+    assert Image.open(io.BytesIO(explorer.tiles["image"].picture.value)).size[0] == method.size   # its own pixels: the browser enlarges them
     explorer.inputs["panels"].buttons["mask"].value = False
     explorer.queue.settle()
     assert explorer.tiles["mask"].layout.display == "none" and "mask" not in explorer.frame.panels
@@ -498,3 +500,72 @@ def test_a_grid_opens_what_an_explorer_opens(tmp_path):
         assert again.state == shown.state and again.picture.value == shown.picture.value
     with pytest.raises(ValueError, match="there is no run or weights file"): grid(str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="belongs to parent"): grid(run, "bg", "fg", (2, 2), parent=0, child=run.method().space["child"].count - 1)
+
+
+def test_a_part_goes_where_its_points_go():
+    method = PartDiscs()
+    renderer = Renderer(method)
+    went = []
+    for seed in range(8):
+        rest = renderer.check({"seed": seed})
+        for part in range(method.K):
+            taken = renderer.dragged(rest, "image", part, (0., .25 * (1 if seed % 2 else -1)))
+            before, after = (centres(renderer.layers(state).parts)[0, part, 1] for state in (rest, taken))
+            went.append(abs(float(after - before)) * method.size)
+    assert 6.5 < statistics.median(went) < 8.5, went   # of 8 px; neighbours and the border take some
+    state = renderer.check({"seed": 3})
+    assert differ(renderer, state, renderer.dragged(state, "image", "slide", (.1, 0))) == {"image", "background", "parts"}
+    looks = {"look": {k: .5 for k in range(method.K)}}
+    assert differ(renderer, state, state | {"edits": looks}) <= {"image", "foreground", "cutout", "parts"}
+    assert differ(renderer, state, state | {"seed_b": 7}) == set() and differ(renderer, state | {"edits": looks}, state | {"edits": looks, "seed_b": 7})
+    hidden = renderer.layers(renderer.check({"seed": 3, "edits": {"hide": [1]}})).parts
+    assert hidden[:, 1].max() < 1e-4 < hidden[:, 0].max()
+
+
+@pytest.mark.parametrize("edits, sentence", [({"mvoe": {}}, "did you mean 'move'"), ({"move": {4: [0, 1]}}, "expected one of 0 to 3"), ({"points": {12: [0, 1]}}, "expected one of 0 to 11"),
+                                             ({"move": {0: .5}}, "an offset"), ({"scale": {0: 0}}, "expected 0.25 to 3"), (3, "a dictionary such as"), ({"hide": 2}, "a list of parts")])
+def test_wrong_edits_are_refused_in_a_sentence(edits, sentence):
+    with pytest.raises(ValueError) as problem: explore(PartDiscs(), edits=edits)
+    assert sentence in str(problem.value)
+
+
+def test_a_drag_is_counted_from_where_it_began():
+    class Slow(PartDiscs):   # so that the hand is ahead of the painter
+        def paint(self, latents): time.sleep(.02); return super().paint(latents)
+    explorer = explore(Slow(), seed=3)
+    canvas = explorer.tiles["image"].picture
+    def hand(kind, what, panel="image", **more): explorer.tiles[panel].picture.hands({"kind": kind, "what": what} | more)
+    beats = canvas.beat
+    for _ in range(2):
+        hand("grab", 1)
+        for share in np.linspace(.01, .125, 20): hand("drag", 1, dx=float(share), dy=0.)
+        hand("drop", 1)
+    explorer.queue.settle()
+    assert explorer.state["edits"] == {"move": {1: [.25, 0.]}} and canvas.beat > beats
+    assert canvas.at[1][0] == pytest.approx(explorer.renderer.render({"seed": 3}).grips["image"]["at"][1][0] + .25)
+    explorer.parts.snap.value = True
+    hand("grab", "whole")
+    hand("drag", "whole", dx=.08, dy=.02)
+    hand("drop", "whole")
+    assert explorer.state["edits"]["move"] == {0: [.0625, 0.], 1: [.3125, 0.], 2: [.0625, 0.], 3: [.0625, 0.]}
+    hand("back", 1)
+    hand("grab", "slide", "background")
+    hand("drag", "slide", "background", dx=0., dy=.1)
+    explorer.queue.settle()
+    assert 1 not in explorer.state["edits"]["move"] and explorer.state["edits"]["slide"] == [0., .1] and explorer.tiles["background"].picture.beat > 0
+    explorer.state |= {"edits": {}}
+    assert canvas.at == explorer.renderer.render({"seed": 3}).grips["image"]["at"] and not explorer.parts.told.value
+
+
+@pytest.mark.parametrize("method", [Discs, grown, lambda: make("layered_mi", "smoke")])
+def test_a_dragged_object_goes_along(method):
+    "Where the perturbation moves the object, its handle stays on it"
+    renderer = renderer_of(method())
+    if "perturbed" not in renderer.handles: pytest.skip("this method's perturbation does not move")
+    side = renderer.method.size
+    rest = renderer.check({"seed": 3})
+    taken = renderer.dragged(rest, "perturbed", 0, (2 / side, -1 / side))
+    assert (taken["dx"], taken["dy"]) == (2, -1) and differ(renderer, rest, taken) == {"perturbed"}
+    (x, y), (u, v) = (renderer.render(state).grips["perturbed"]["at"][0] for state in (rest, taken))
+    assert u > x and v < y, (x, y, u, v)
+    assert renderer.dragged(rest, "perturbed", 0, (9, 0))["dx"] == renderer.controls["dx"].high
