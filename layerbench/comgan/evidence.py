@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['SAMPLES', 'LIMITS', 'gap', 'spread', 'side_of', 'turned_by', 'duplicated', 'readable', 'heard', 'leaked', 'diagonal',
-           'lead', 'listens', 'mismatch', 'not_finite', 'of_painted', 'of_segmented', 'evidence', 'Limit',
-           'made_curves', 'alarms']
+           'lead', 'listens', 'mismatch', 'not_finite', 'of_painted', 'of_segmented', 'evidence', 'made_curves',
+           'alarms']
 
 # %% ../../nbs/comgan/evidence.ipynb #1e8986f4
 from copy import deepcopy
 from math import log
 from statistics import median
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as nnF
@@ -20,6 +19,7 @@ from torch import Tensor
 from ..codes import Dice
 from ..layers import compose
 from ..losses import binarisation
+from ..measure.alarms import Limit, lasting
 
 # %% ../../nbs/comgan/evidence.ipynb #a04d59f4
 def gap(
@@ -175,14 +175,6 @@ def evidence(
     return {f"evidence/{k}": v.detach().float() for k, v in found.items()}
 
 # %% ../../nbs/comgan/evidence.ipynb #ba809317
-class Limit(NamedTuple):
-    "A number that a curve should not pass for long"
-    curve:str       # its name
-    side:str        # `above` or `below` is bad
-    limit:float
-    span:int        # iterations that it must have lasted
-    sentence:str    # what it means and what to do
-
 LIMITS = {
     "full": Limit("evidence/area", "above", .95, 1000, "the mask is full, so the foreground paints the whole picture (trivial solution 1); train with one trunk (`trunks`), and with a small `entropy_weight`"),
     "empty": Limit("evidence/area", "below", .05, 1000, "the mask is empty, so the background paints the whole picture (trivial solution 1); train with one trunk (`trunks`), and with a small `entropy_weight`"),
@@ -227,12 +219,4 @@ def alarms(
 )->list[str]:    # a sentence for every failure that has lasted until now
     "What has gone wrong, in words"
     if "step" not in curves: raise ValueError(f"curves need a column 'step' beside {sorted(curves)}; give what `Run.curves()` returns")
-    made, found = made_curves(curves), []
-    for name, told in LIMITS.items():
-        since = last = value = None
-        for step, v in zip(curves["step"], made.get(told.curve, ())):
-            if v is None: continue
-            bad = v > told.limit if told.side == "above" else v < told.limit
-            since, last, value = (step if since is None else since) if bad else None, step, v
-        if since is not None and last - since >= told.span: found.append(f"{name}: {told.sentence} ({told.curve} is {value:.3g}, limit {told.limit:g}, since step {since:g})")
-    return found
+    return lasting(LIMITS, made_curves(curves))

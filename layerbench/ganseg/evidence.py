@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['SAMPLES', 'TILES', 'TRIVIAL', 'LIMITS', 'winners', 'dead', 'narrow', 'crowded', 'wandering', 'outermost', 'border',
            'mush', 'leaked', 'seen_behind', 'round_parts', 'steepness', 'on_edges', 'variety', 'turned_by',
-           'not_finite', 'evidence', 'Limit', 'made_curves', 'alarms']
+           'not_finite', 'evidence', 'made_curves', 'alarms']
 
 # %% ../../nbs/ganseg/evidence.ipynb #37b73ac3
 from math import log
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as nnF
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from ..codes import Dice
 from .points import centres, pixel_grid, scales
+from ..measure.alarms import Limit, lasting
 
 # %% ../../nbs/ganseg/evidence.ipynb #0845c4e5
 def winners(
@@ -177,14 +177,6 @@ def evidence(
     return {f"evidence/{k}": v.detach().float() for k, v in found.items()}
 
 # %% ../../nbs/ganseg/evidence.ipynb #f8a79118
-class Limit(NamedTuple):
-    "A number that a curve should not pass for long"
-    curve:str       # its name
-    side:str        # `above` or `below` is bad
-    limit:float
-    span:int        # iterations that it must have lasted
-    sentence:str    # what it means and what to do
-
 TILES, TRIVIAL = "evidence/round while masks ignore the picture's edges", "evidence/wandering while the error of an auto-encoder falls"
 LIMITS = {
     "dead": Limit("evidence/dead", "above", .5, 1000, "parts win hardly any pixel; raise `area`, or ask for fewer `parts`"),
@@ -224,12 +216,4 @@ def alarms(
 )->list[str]:    # a sentence for every failure that has lasted until now
     "What has gone wrong, in words"
     if "step" not in curves: raise ValueError(f"curves need a column 'step' beside {sorted(curves)}; give what `Run.curves()` returns")
-    made, found = made_curves(curves), []
-    for name, told in LIMITS.items():
-        since = last = value = None
-        for step, v in zip(curves["step"], made.get(told.curve, ())):
-            if v is None: continue
-            bad = v > told.limit if told.side == "above" else v < told.limit
-            since, last, value = (step if since is None else since) if bad else None, step, v
-        if since is not None and last - since >= told.span: found.append(f"{name}: {told.sentence} ({told.curve} is {value:.3g}, limit {told.limit:g}, since step {since:g})")
-    return found
+    return lasting(LIMITS, made_curves(curves))
