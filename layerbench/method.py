@@ -140,13 +140,13 @@ class Method(ABC):
         return latents
     def grips(self, latents:dict)->Tensor:
         "Where the `handles` lie, (n,h,2), x and y in sides: (0,0) is the upper left corner, (1,1) the lower right"
-        raise NotImplementedError
+        raise ValueError(f"the method {self.name!r} has no points that a hand can take; ask one with `handles`, such as ganseg")
     def spans(self, latents:dict)->Tensor|None:
         "How far every part reaches from its centre, (n,k) in sides; None where nothing says so"
         return None
     def pull(self, latents:dict, edits:dict, other:dict|None=None)->dict:
         "What `paint` takes, with edits; `other` are the latents of the draw that looks are taken from, there if edits hold 'look'"
-        raise NotImplementedError
+        raise ValueError(f"the method {self.name!r} cannot be edited by hand; ask one with `handles`, such as ganseg")
     def work(self,
         mode:str,             # the name of one of `modes`
         latents:dict,         # of the drawn codes, as `paint` takes them; a mode that shows no codes gets those of seed 0

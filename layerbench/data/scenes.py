@@ -9,6 +9,7 @@ __all__ = ['SPLITS', 'PARENTS', 'CHILDREN', 'KINDS', 'PARTS', 'SLOTS', 'MOST', '
 
 # %% ../../nbs/data/scenes.ipynb #58bbcf17
 import operator
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -277,7 +278,7 @@ def check(size, seed, what="scenes", **chosen):
         raise ValueError(f"A seed is a whole number from 0; seed={seed!r} was given.")
 
 # %% ../../nbs/data/scenes.ipynb #3824400f
-class World:
+class World(ABC):
     "An endless set of procedural pictures: item i of (seed, split) is always the same, at any size."
 
     name = "scenes"
@@ -286,11 +287,14 @@ class World:
         check(size, seed, self.name, split=split, **chosen)
         self.size, self.split, self.seed, self.device = size, split, seed, torch.device(device)
 
-    def draw(self, keys) -> SceneBatch: raise NotImplementedError
+    @abstractmethod
+    def draw(self, keys) -> SceneBatch: "The pictures of these keys, with all that is known about them"
 
-    def behind(self, keys) -> torch.Tensor: raise NotImplementedError  # (n, 3, h, w) in [0,1]
+    @abstractmethod
+    def behind(self, keys) -> torch.Tensor: "What lies behind their objects, whole: (n, 3, h, w) in [0,1]"
 
-    def about(self) -> dict: raise NotImplementedError  # the choices made
+    @abstractmethod
+    def about(self) -> dict: "The choices made, for what is printed beside numbers"
 
     def _keys(self, index):
         return item_keys(self.seed, SPLITS[self.split], as_index(index)).to(self.device)
