@@ -7,6 +7,16 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "2")   # before torch is imported
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    "Prepared sets of tests are not the user's"
+    before = os.environ.get("LAYERBENCH_CACHE")
+    os.environ["LAYERBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None: del os.environ["LAYERBENCH_CACHE"]
+    else: os.environ["LAYERBENCH_CACHE"] = before
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     "A PerturbGAN of a few steps (`run`) and its weights with a segmenter (`weights`); not to be changed by tests"

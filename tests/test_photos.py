@@ -2,13 +2,17 @@
 import io
 import os
 import tarfile
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from layerbench.data.photos import folder, pair
+from layerbench.data.layouts.folder import pair
+from layerbench.data.manifest import name_of
+from layerbench.data.photos import folder, open_photos
 
 
 def gradient(w, h):
@@ -135,7 +139,7 @@ def test_nothing_of_a_tar_reaches_the_disk(tmp_path, monkeypatch):
     (["s/images/a.jpg", "s/masks/a_mask.png", "t/images/a.jpg"], [("s/a", "s/masks/a_mask.png"), ("t/a", None)]),
     (["a.jpg", "a.png", "masks/a.png"], [("a", "masks/a.png"), ("a", "masks/a.png")]),       # the mask is known: both are pictures
 ])
-def test_pairs(files, names): assert [(i.name, i.mask) for i in pair(files)] == names
+def test_pairs(files, names): assert [(name_of(e.path), e.mask) for e in pair(files)] == names
 
 
 @pytest.mark.parametrize("make, said", [
@@ -144,8 +148,8 @@ def test_pairs(files, names): assert [(i.name, i.mask) for i in pair(files)] == 
     (lambda p: (p / "a.heic").write_bytes(b"x") and p, r"only other files \(.heic\)"),
     (lambda p: (p / "a.jpg").write_bytes(encoded(gradient(99, 99), "jpeg")[:400]) and p, "a.jpg is cut short"),
     (lambda p: (p / "a.png").write_bytes(encoded(gradient(99, 99))[:200]) and p, "a.png is cut short"),
-    (lambda p: (p / "a.webp").write_bytes(encoded(gradient(99, 99), "webp")[:60]) and p, "1 of 1 pictures .* cannot be used: a.webp"),
-    (lambda p: (p / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50)) and p, "cannot be used: a.png"),
+    (lambda p: (p / "a.webp").write_bytes(encoded(gradient(99, 99), "webp")[:60]) and p, "none of 1 pictures .* can be used: a.webp"),
+    (lambda p: (p / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50)) and p, "can be used: a.png"),
     (lambda p: (p / "a.bmp").touch() or p, "a.bmp is empty"),
     (lambda p: (p / "a.tar").write_bytes(b"no tar") and p / "a.tar", "neither a folder nor a tar"),
     (lambda p: (p / "a.tar").write_bytes(packed(p / "b.tar", "w", x_dot_png=os.urandom(99999)).read_bytes()[:60000]) and p / "a.tar", "cut short or damaged"),
@@ -156,16 +160,28 @@ def test_sentences(tmp_path, make, said):
     assert "\n" not in str(error.value)
 
 
-def test_five_bad_files_are_named_and_the_rest_counted(tmp_path):
+def test_bad_files_are_left_out_named_and_counted(tmp_path, capsys):
     for i in range(8): (tmp_path / f"{i}.png").write_bytes(b"no picture")
     gradient(9, 9).save(tmp_path / "good.png")
-    with pytest.raises(ValueError, match=r"8 of 9 pictures .*4\.png is no picture.*; and 3 more"): folder(tmp_path, 8)
+    found = folder(tmp_path, 8)
+    assert (found.names, found.about["left_out"]) == (["good"], 8)
+    said = capsys.readouterr().err
+    assert "8 of 9 pictures" in said and "4.png is no picture" in said and "5.png" not in said and "and 3 more" in said
+
+
+def test_a_picture_stays_without_a_mask_that_cannot_be_used(tmp_path, capsys):
+    for name in "ab":
+        gradient(9, 9).save(tmp_path / f"{name}.jpg")
+        Image.new("1", (9, 9), 1).save(tmp_path / f"{name}_mask.png")
+    (tmp_path / "b_mask.png").write_bytes(b"no mask")
+    assert folder(tmp_path, 8).names == ["a", "b"] and folder(tmp_path, 8, masks="only").names == ["a"]
+    assert "b_mask.png is no picture" in capsys.readouterr().err
 
 
 def test_a_mask_of_another_size_is_named(tmp_path):
     gradient(20, 10).save(tmp_path / "a.jpg")
     Image.new("1", (10, 20)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="a.png is 10x20, its picture a.jpg 20x10"): folder(tmp_path, 8, masks="only")
+    with pytest.raises(ValueError, match="a.png is 10x20, its picture 20x10"): folder(tmp_path, 8, masks="only")
 
 
 @pytest.mark.parametrize("size", [0, -4, 2.5, "64", True])
@@ -177,3 +193,18 @@ def test_a_picture_of_absurd_size_is_refused_before_it_is_decoded(tmp_path):
     header = b"P6 60000 60000 255\n"   # 10 GB of pixels in 19 bytes
     (tmp_path / "bomb.ppm").write_bytes(header)
     with pytest.raises(ValueError, match="bomb.ppm has more pixels than can be read safely"): folder(tmp_path, 8)
+
+
+PACK = next((p for p in (Path(__file__).resolve().parents[2] / "shared" / "data" / "flowers17_128.tar", Path(__file__).resolve().parents[1] / ".data" / "flowers17_128.tar") if p.is_file()), None)
+
+@pytest.mark.skipif(PACK is None, reason="needs the pack of photographs beside the repository")
+def test_the_pack_of_photographs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LAYERBENCH_CACHE", str(tmp_path))
+    train = open_photos(PACK, 36)
+    assert len(train) == 1091 and train.stored[1:] == (0, 1091) and train.masks is None and "prepared 1,091 pictures" in capsys.readouterr().err
+    began = time.perf_counter()
+    again = open_photos(PACK, 36)
+    assert time.perf_counter() - began < 1 and torch.equal(again.images, train.images) and again.about == train.about
+    test = open_photos(PACK, 64, split="test", masks=True)
+    assert len(test) == 150 and test.stored is None and test.names == folder(PACK, 64, masks="only").names
+    assert .12 < test.ignore.float().mean() < .18 and .2 < test.truth().mean() < .35

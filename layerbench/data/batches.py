@@ -15,7 +15,7 @@ from torch import Tensor
 from ..layers import Layers
 
 # %% ../../nbs/data/batches.ipynb #cb2fb021
-PER_PICTURE = ("images", "masks", "ignore", "parent", "child", "layers", "keypoints", "visible")   # fields with a row for each
+PER_PICTURE = ("images", "masks", "ignore", "parent", "child", "layers", "keypoints", "visible", "boxes")   # fields with a row for each
 
 @dataclass
 class Pictures:
@@ -29,6 +29,8 @@ class Pictures:
     layers:Layers|None=None             # the true layers where they are known
     keypoints:Tensor|None=None          # x y in sides, (n,k,2)
     visible:Tensor|None=None            # bool, which key points can be seen, (n,k)
+    boxes:Tensor|None=None              # x0 y0 x1 y1 of each object in sides, also where it reaches beyond the frame, NaN where nobody knows, (n,4)
+    stored:tuple|None=None              # where these very bytes lie on disk, if they do: set and read by `data.prepared`
     about:dict=field(default_factory=dict)  # source, split, seed, size: printed beside every number
 
     def __post_init__(self):
@@ -37,6 +39,8 @@ class Pictures:
         if len(self.images) == 0: raise ValueError("there are no pictures; expected at least one")
         if self.masks is not None and (self.masks.dtype != torch.uint8 or self.masks.shape != self.images[:, :1].shape):
             raise ValueError(f"masks are {self.masks.dtype} of shape {tuple(self.masks.shape)}; expected uint8 of shape {tuple(self.images[:, :1].shape)}")
+        if self.boxes is not None and (not self.boxes.is_floating_point() or self.boxes.shape != (len(self.images), 4)):
+            raise ValueError(f"boxes are {self.boxes.dtype} of shape {tuple(self.boxes.shape)}; expected floats of shape ({len(self.images)}, 4), x0 y0 x1 y1 in sides")
 
     def __len__(self): return len(self.images)
 
@@ -58,16 +62,16 @@ class Pictures:
         "The pictures at `index` (a slice, a list or a tensor of positions)"
         index = torch.arange(len(self))[index] if not isinstance(index, Tensor) else index
         return replace(self, **self._each(lambda x: x[index.to(x.bg.device if isinstance(x, Layers) else x.device)]),
-                       names=[self.names[i] for i in index.tolist()] if self.names else [])
+                       names=[self.names[i] for i in index.tolist()] if self.names else [], stored=None)
 
     def to(self, device)->"Pictures": return replace(self, **self._each(lambda x: x.to(device)))
 
     def resized(self, size:int)->"Pictures":
-        "Pictures and masks at another side (key points are in sides, and stay); true layers are left behind (they would no longer compose exactly)"
+        "Pictures and masks at another side (key points and boxes are in sides, and stay); true layers are left behind (they would no longer compose exactly)"
         if size == self.size: return self
         ignore = None if self.ignore is None else resize_bytes(self.ignore.to(torch.uint8) * 255, size) > 0
         return replace(self, images=resize_bytes(self.images, size), masks=None if self.masks is None else resize_bytes(self.masks, size),
-                       ignore=ignore, layers=None, about=self.about | {"size": size})
+                       ignore=ignore, layers=None, stored=None, about=self.about | {"size": size})
 
 # %% ../../nbs/data/batches.ipynb #e710799c
 def as_floats(

@@ -8,17 +8,17 @@ __all__ = ['read_picture', 'as_picture', 'middle', 'given', 'own_mask', 'of_clas
 
 # %% ../../nbs/explore/upload.ipynb #d9b2c85d
 import html
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import ipywidgets as w
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from ..codes import Dice, ask, finest
+from ..data.decoding import opened, reason
 from .figures import checkerboard, pixels, png, sheet
 from ..layers import compose
 from ..segmenter import resize
@@ -30,9 +30,9 @@ def read_picture(
     longest:int=256, # larger pictures are reduced to this side
 )->Tensor:           # (1,3,h,w) in [-1,1]
     "A photograph as a network wants it"
-    try: picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as problem:
-        raise ValueError(f"this file cannot be read as a picture ({problem}); expected a JPEG, PNG or WebP") from None
+    try: picture, _ = opened(content)
+    except Exception as problem:   # a damaged picture can fail in any way
+        raise ValueError(f"this file cannot be read as a picture (it {reason(problem)}); expected a JPEG, PNG or WebP") from None
     picture.thumbnail((longest, longest), Image.LANCZOS)
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
 
