@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from .codes import Dice
 from .data.batches import Batches, Pictures
 from .data.boxes import BoxedBatches
+from .data.streams import Stream, ended, fits, room
 from .method import Method, chapter, load_nets, make, open_weights, plain, settings
 
 # %% ../nbs/train.ipynb #6f20fc71
@@ -247,6 +248,17 @@ class Trainer:
         self.curves.add(self.method.train_step(drawn.pop("real"), self.dice, **drawn))
         self.steps += 1
 
+    def streams(self)->list[Stream]: return [feed for feed in (self.feed, *self.further.values()) if isinstance(feed, Stream)]
+
+    def waiting(self)->dict[str, float]:
+        "Share of the time that steps have waited for streamed pictures, for the curves; nothing where all lies in memory"
+        streams = self.streams()
+        return {"time/waiting": sum(s.waiting for s in streams)} if streams else {}
+
+    def close(self):
+        for stream in self.streams(): stream.close()
+        self.curves.close()
+
     @torch.no_grad()
     def look(self)->tuple:
         "Layers of the fixed codes, and what the detectors of `measure.health` read off them alone"
@@ -270,6 +282,7 @@ def train(
     device:str="auto",
     precision:str="32-true",
     threads:int|None=None,
+    stream:bool|None=None,      # read prepared pictures from their file while training, in other processes; None: if they do not fit into memory. The numbers are the same
     every:int=50,               # steps to a page of the log
     look_seconds:float=20.,     # between sample grids
     save_seconds:float=120.,    # between checkpoints
@@ -294,7 +307,7 @@ def train(
         take_over(method, start)
         asked |= {"start": str(start)}
     method.start(fabric)
-    feeds = feeds_of(method, pictures, further, seed, fabric.device)
+    feeds = feeds_of(method, pictures, further, seed, fabric.device, stream)
     trainer = Trainer(method, feeds.pop("real"), run, fabric, seed, feeds)
     if begun and run.checkpoint.is_file(): trainer.load()
     elif fabric.is_global_zero:
@@ -312,11 +325,20 @@ def feeds_of(
     further:dict[str, Pictures], # what `needed` found
     seed:int,
     device,
+    stream:bool|None=None,    # as for `train`
 )->dict[str, Batches]: # `real` first
     "The feeds of a training"
-    c = method.config
-    def feed(Feed, pictures, seed): return Feed(pictures, seed, getattr(c, "crop", 1.), device, getattr(c, "zoom", False), getattr(c, "flip", 0.))
-    real = feed(BoxedBatches if "boxes" in method.needs else Batches, pictures, seed)
+    c, boxed = method.config, "boxes" in method.needs
+    crop = getattr(c, "crop", 1.)
+    if stream and boxed: raise ValueError(f"{method.name} cuts the objects out of its pictures, which a stream does not; leave out the stream")
+    def feed(Feed, pictures, seed):
+        large = pictures.stored is not None and stream is None and not fits(pictures, int(method.size * crop), device)
+        if large and Feed is BoxedBatches:
+            raise ValueError(f"{len(pictures):,} pictures of {pictures.size} px take {pictures.images.numel() / 2**30:.1f} GiB and {room(device) / 2**30:.1f} GiB of memory are free; {method.name} cuts the objects out of its pictures and needs them in memory: take fewer")
+        if large or (stream and (pictures.stored or Feed is Stream)): Feed = Stream
+        elif pictures.stored and torch.device(device).type == "cpu": pictures = replace(pictures, images=pictures.images.clone(), stored=None)   # read once; a GPU has its own copy anyway
+        return Feed(pictures, seed, crop, device, getattr(c, "zoom", False), getattr(c, "flip", 0.))
+    real = feed(BoxedBatches if boxed else Stream if stream else Batches, pictures, seed)
     return {"real": real} | {k: feed(Batches, p, seed + i) for i, (k, p) in enumerate(further.items(), 1)}
 
 def served(
@@ -423,7 +445,7 @@ def _loop(trainer, steps, minutes, every, look_seconds, save_seconds, probe, wat
                 if probe is not None: extra |= probe(method)
                 looked = now
                 draw(layers, run.path / "samples" / f"{trainer.steps:07d}.png")
-            row = trainer.curves.turn(trainer.steps, method.seen, trainer.seconds, extra)
+            row = trainer.curves.turn(trainer.steps, method.seen, trainer.seconds, extra | trainer.waiting())
             bar.set_postfix_str(" ".join(f"{k.split('/')[1]} {row[k]:.2f}" for k in ("d/adv", "health/coverage", "mask/coverage") if k in row))
             if extra and watch is not None: watch(run, layers)
             if last or fabric.broadcast(time.perf_counter() - saved) > save_seconds:
@@ -431,5 +453,8 @@ def _loop(trainer, steps, minutes, every, look_seconds, save_seconds, probe, wat
     except NotFinite as e:
         raise ValueError(f"{e.name} is not a finite number at step {e.step}: the run has diverged; {run.checkpoint} holds the last good state. "
                          "Try a smaller rate, or a larger penalty, and resume from a copy of it") from None
+    except RuntimeError as e:
+        if (said := ended(e)) is None: raise   # torch tells of a dead reader at any moment, not just when it is asked
+        raise OSError(said) from None
     finally:
-        bar.close(); trainer.curves.close()
+        bar.close(); trainer.close()
