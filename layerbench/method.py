@@ -107,6 +107,7 @@ class Method(ABC):
     name=""                      # its chapter
     Config:type=None             # dataclass of settings
     presets:dict={}              # name -> changes to Config
+    sets:dict[str, str]={}       # preset -> the data set that it was published on, in the words that stand before its folder: 'cub,all' of 'cub,all:DIR'
     space:CodeSpace=None         # what its generator is driven by
     views:list[Knob]=[]          # what changes how latents are painted
     perturbations:list[Knob]=[]  # its own perturbation, for `perturb`
@@ -162,6 +163,10 @@ class Method(ABC):
     def variant(cls, config)->type["Method"]:
         "The class that these settings ask for: itself, unless a chapter holds other methods to compare with"
         return cls
+    @classmethod
+    def published(cls, preset:str)->str|None:
+        "The data set of a published run, as in `sets`; of several presets with commas the last that has one"
+        return next((cls.sets[p] for name in reversed(preset.split(",")) if (p := name.strip()) in cls.sets), None)
 
     # training
     @abstractmethod

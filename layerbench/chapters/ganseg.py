@@ -266,3 +266,5 @@ GANSeg.presets |= {
     "ae_points": dict(replaced_by="ae_points"), "ae_masks": dict(replaced_by="ae_masks"),
 }
 GANSeg.presets |= {"gpu": GANSeg.presets["puppets64"] | _quick | dict(batch=64, iterations=12_000), "paper": GANSeg.presets["paper-celeba"]}
+_words = {"celeba": "celeba", "taichi": "taichi", "cub": "cub,stretch,bilinear", "flowers": "flowers102,stretch,bilinear"}
+GANSeg.sets = {f"{version}{k}": words + ",literal" * (k == "flowers" and version != "clean_") for k, words in _words.items() for version in ("paper-", "clean_", "code_")}   # masks of flowers as released call red petals background

@@ -559,3 +559,4 @@ LayeredMI.presets = {
     "prior_cat_50": dict(classes=50, group=10), "prior_cat_100": dict(classes=100, group=10), "prior_cat_200": dict(classes=200, group=10), "prior_cat_400": dict(classes=400, group=10),
     "at_off": dict(rounds=1), "at_on": dict(rounds=5), "at_paper": _alternating, "at_budget": dict(images=400_000, rounds=5),
 }
+LayeredMI.sets = {"cub64": "cub", "paper-cub": "cub", "paper-dogs": "dogs", "paper-cars": "cars", "paper-apc": "apc,no_empty"}

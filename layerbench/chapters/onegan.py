@@ -450,3 +450,4 @@ OneGAN.presets = {
     "shared_disc": dict(own_critics=False), "no_perceptual": dict(perceptual=False), "no_vae": dict(kl=False), "batchnorm": dict(norm="batch"), "plain_ln_glu": dict(norm="plain"),
     "soft_codes": dict(real_code="soft"), "stale_clone": dict(refresh_real=False), "free_real_mask": dict(real_mask_prior=False), "masked_behind": dict(behind_input="masked"), "fixed_behind": dict(behind_grad=False), "wide_patches": dict(patch_stride=4),
 }
+OneGAN.sets = {f"paper-{k}": f"{k},all" for k in ("cub", "dogs", "cars")}   # backgrounds are cut beside the boxes of a fifth, the rest is learnt from without

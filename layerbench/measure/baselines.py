@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WEIGHTS', 'COMMAND', 'mean_mask', 'fixed_mask', 'full_mask', 'crossed_mask', 'grabcut', 'floors', 'supervised',
-           'save_judge', 'open_judge', 'nearest_judge', 'save_oracle', 'open_oracle', 'pupil', 'oracle', 'lesson',
-           'make_oracle', 'main']
+           'crossed_ceiling', 'save_judge', 'open_judge', 'nearest_judge', 'save_oracle', 'open_oracle', 'pupil',
+           'oracle', 'lesson', 'make_oracle', 'main']
 
 # %% ../../nbs/measure/baselines.ipynb #b19ced33
 import argparse
@@ -116,6 +116,9 @@ def supervised(
     device='cpu',
     progress:bool=True,   # show a bar
     start:Segmenter|None=None, # go on from this one, changed in place; its width and depth count
+    zoom:float=0.,        # largest change of scale, for lessons of few pictures
+    move:float=0.,        # largest move, share of the side
+    tint:float=.1,        # of colours, as for `recolour`
 )->Segmenter:
     "A segmenter taught with labels"
     if pictures.masks is None: raise ValueError("Supervised learning needs masks: open the pictures with masks=True.")
@@ -124,10 +127,33 @@ def supervised(
         pick = dice.integers(batch, 0, len(pictures))
         images, target = as_floats(pictures.images[pick]), pictures.masks[pick].float() / 255
         keep = torch.ones_like(target) if pictures.ignore is None else 1 - pictures.ignore[pick].float()
-        # only mirrored: turning or scaling means resampling, and a network that has seen soft outlines alone draws soft outlines
-        images, both = reframe(images, torch.cat([target, keep], 1), dice, zoom=0, move=0, turn=0)
-        return roughen(recolour(images, dice, .1), dice, .04, .2), both[:, :1], both[:, 1:]
+        # only mirrored, where there are pictures enough: turning or scaling means resampling, and a network that has seen soft outlines alone draws soft outlines
+        images, both = reframe(images, torch.cat([target * keep, keep], 1), dice, zoom=zoom, move=move, turn=0)
+        target, keep = both[:, :1] / both[:, 1:].clamp(min=1e-3), both[:, 1:]   # what is said about undecided pixels is nobody's business
+        return roughen(recolour(images, dice, tint), dice, .04, .2), target, keep
     return learn(pairs, start or new(width, depth, pictures.size, seed), steps, seed + 1, rate, device, progress, 'supervised')
+
+# %% ../../nbs/measure/baselines.ipynb #251d584f
+def crossed_ceiling(
+    pictures:Pictures,    # with masks
+    steps:int=600,        # updates of each of the networks
+    folds:int=5,          # parts, and networks
+    seed:int=0,           # who is in which part; weights and lessons
+    device='cpu',
+    progress:bool=True,   # show bars
+    **how,                # further, as for `supervised`: width, depth, batch, rate, ...
+)->dict:                  # as `scores`, mean over pictures; folds, steps, seconds, network
+    "Scores of supervised networks, each on pictures that it has not learnt from"
+    truth, n, begun = pictures.truth(), len(pictures), time()
+    if steps < 1: raise ValueError(f"steps is {steps}; expected a whole number of 1 or more")
+    if not 2 <= folds <= n: raise ValueError(f"{folds} folds were asked for {n} pictures; expected 2 to {n}: every part is segmented by a network that learns from the others.")
+    how = dict(width=16, depth=3 if pictures.size < 64 else 4, zoom=.3, move=.1, tint=.25) | how
+    order, seen = torch.randperm(n, generator=torch.Generator().manual_seed(seed)), torch.zeros_like(truth)
+    for k in range(folds):
+        away, rest = order[k::folds], torch.cat([order[i::folds] for i in range(folds) if i != k])
+        taught = supervised(pictures.subset(rest), steps, seed=seed + k, device=device, progress=progress, **how)
+        seen[away] = taught.segment(pictures.subset(away).floats().to(device)).cpu()
+    return scores(seen, truth, pictures.ignore) | dict(folds=folds, steps=steps, seconds=round(time() - begun, 1), network=taught.about)
 
 # %% ../../nbs/measure/baselines.ipynb #4da71234
 WEIGHTS = Path(layerbench.__file__).parent / 'measure' / 'weights'   # shipped with the package

@@ -135,8 +135,11 @@ def true_classes(
         number = [re.search(r"\d+(?=\D*$)", name) for name in pictures.names]
         if not number or not all(number): raise ValueError(f"The pictures are not all numbered ({[n for n, m in zip(pictures.names, number) if not m][:1] or 'they have no names'}): expected names such as image_0001, from 1, with {numbered} consecutive numbers in each class.")
         return {"category": torch.tensor([(int(m[0]) - 1) // numbered for m in number])}
-    if pictures.child is None or pictures.parent is None:
-        raise ValueError(f"The classes of these pictures ({pictures.about.get('source', 'no source named')}) are not known: clusters cannot be compared. Scenes know theirs; for photographs numbered class by class say how many numbers each class has.")
+    if pictures.child is None:
+        raise ValueError(f"The classes of these pictures ({pictures.about.get('source', 'no source named')}) are not known: clusters cannot be compared. Scenes know theirs, data sets with classes (`cub:DIR`) and folders with a sub-folder for each class too; for photographs numbered class by class say how many numbers each class has.")
+    if pictures.parent is None:
+        if (pictures.child < 0).any(): raise ValueError(f"The class of {int((pictures.child < 0).sum())} of {len(pictures)} pictures is not known: leave these out.")
+        return {"child": pictures.child}
     child = torch.stack([pictures.parent, pictures.child], 1).unique(dim=0, return_inverse=True)[1]
     return {"child": child, "parent": pictures.parent}
 

@@ -103,8 +103,9 @@ def protocol_of(
     source:str,  # of the pictures: its name decides
     points:int,  # how many key points they have
 )->str|None:     # a name in PROTOCOLS
-    "The protocol for these pictures: puppets', or the one for so many points"
-    if str(source).partition(":")[0] == "puppets": return "puppets"
+    "The protocol for these pictures: that of their name (`puppets`, `celeba,mafl:DIR`), or the one for so many points"
+    name = str(source).partition(":")[0].partition(",")[0]
+    if name in PROTOCOLS: return name
     return next((name for name, p in PROTOCOLS.items() if name != "puppets" and p.points == points), None)
 
 # %% ../../nbs/measure/keypoints.ipynb #155b2816

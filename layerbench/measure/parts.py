@@ -182,7 +182,7 @@ def generated_parts(
     return dict(dead=dead_parts(labels, k), parts=k, share=share[1:].tolist(), n=len(labels))
 
 # %% ../../nbs/measure/parts.ipynb #f416daba
-LESSON = 1000   # pictures that the map to the key points learns from
+LESSON = 1000   # drawn pictures that the map to the key points learns from; photographs: all that a data set trains on
 
 def part_ways(
     method,
@@ -239,8 +239,8 @@ def score_parts(
     if not ways and generated is None:
         raise ValueError(f"Neither the method {method.name!r} nor a segmenter of it sees parts: leave the parts out, or teach a segmenter of a method that paints parts.")
     known = drawn(source)
-    exam = open_pictures(source, n, size, split, seed, masks=True)
-    other = "train" if split == "val" else "val"
+    exam = open_pictures(source, n, size, split, seed, **{"masks" if known else "boxes": True})
+    other = ("train" if split == "val" else "val") if known else "train" if split != "train" else "test"
     protocol = None if exam.keypoints is None else protocol_of(source, exam.keypoints.shape[1])
     found = {name: {} for name in ways}
     floors, ceiling = None, None
@@ -252,9 +252,8 @@ def score_parts(
     else:
         for name, way in ways.items(): found[name] |= dict(dead=dead_parts(seen := way(exam.floats())), parts=seen.shape[1] - 1, n=len(exam))
     if protocol:
-        if known: lesson, judged = open_pictures(source, LESSON, size, other, seed, masks=True), exam
-        else: lesson, judged, other = exam.subset(slice(0, None, 2)), exam.subset(slice(1, None, 2)), "every other picture"
-        for name, row in judge_points(ways, judged, lesson, protocol).items(): found[name]["keypoints"] = row | {"lesson": other}
+        lesson = open_pictures(source, LESSON, size, other, seed, masks=True) if known else open_pictures(source, None, size, other, seed, boxes=True)
+        for name, row in judge_points(ways, exam, lesson, protocol).items(): found[name]["keypoints"] = row | {"lesson": other}
         if known: ceiling = keypoint_scores((labelled(source, LESSON, size, other, seed)[1], lesson.keypoints), (centres, exam.keypoints), protocol)["error"]
     return dict(ways=found, floors=floors, keypoints_ceiling=ceiling, generated=generated, n=len(exam), data=str(source), split=split, seed=seed, size=size)
 

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from ..codes import Dice
+from ..data.backgrounds import untouched
 from ..data.batches import Pictures
+from ..data.photos import names_of
+from ..data.sets import source_of
 from ..data.sources import drawn, open_pictures
 from ..layers import Layers
-from .baselines import floors, oracle
+from .baselines import crossed_ceiling, floors, oracle
 from .classifier import classifier
 from .clusters import agreement, true_classes
 from .conditional import conditional
@@ -130,7 +133,10 @@ def sort(
 )->dict:              # by class, from `agreement`
     "How the method's clusters of pictures agree with their classes; all photographs take part, whether or not they have a mask"
     if numbered: pictures = open_pictures(source, n, method.size, 'train', seed)
-    else: pictures = open_pictures(source, n, method.size, split, seed, masks=True)
+    elif drawn(source): pictures = open_pictures(source, n, method.size, split, seed, masks=True)
+    else:
+        pictures = open_pictures(source, n, method.size, split if source_of(source).name != 'folder' else 'all', seed, boxes=True)   # the test pictures of a folder are but those with masks
+        if pictures.child is not None and (pictures.child >= 0).any(): pictures = pictures.subset((pictures.child >= 0).nonzero()[:, 0])
     return agreement(method, pictures.floats(), true_classes(pictures, numbered))
 
 def painted_classes(
@@ -173,33 +179,40 @@ def evaluate(
     per_class:int|None=None, # also paint so many pictures of each class, and have them judged; None: paint none
     take_away:bool=False,  # also remove the objects of `n` scenes, and compare with what is behind them
     factors:int|None=None, # also redraw each factor of the codes alone, for so many pictures, and see which layers change; None: redraw none
+    ceiling:int|None=None, # photographs: also teach supervised networks, each on four fifths of the masks for so many steps, and have them segment the rest (minutes)
     parts:bool=False,      # also compare the parts that it sees with the true ones, and say where they put key points
     paint:int|None=None,   # also paint so many pictures, and compare them with as many real ones; None: paint none
     features:Features|str|None=None, # who looks at them: `scenes_32` or `inception`
     file=None,             # Inception's weights
+    record:dict|None=None, # of the training: photographs whose masks or boxes it has read are left out
 )->dict:                   # plain numbers, ready for JSON
     "Segment pictures, examine samples, and put floors and ceiling beside the result"
     if paint is None and (features or file): raise ValueError("Features look at painted pictures, and none were asked for: say how many, e.g. with --images 2000.")
     look = features if paint is None or isinstance(features, Features) else open_features(features, file, method.device)   # refused before any time is spent
     size = size or method.size
     scenes = drawn(source)
-    pictures = open_pictures(source, n, size, split, seed, masks=True)
+    masked = scenes or not parts or any(mask for _, mask, _ in names_of(source))   # faces have key points and no masks
+    clean = untouched(record or {}, source)
+    pictures = open_pictures(source, n, size, split, seed, masks=masked, boxes=not masked, among=clean)
     judge = oracle(size, method.device, source) if scenes else None
-    images, truth = pictures.floats(), pictures.truth()
+    if scenes and ceiling: raise ValueError(f"The ceiling of {source} is that of the shipped oracle; supervised networks are taught for photographs only: leave the steps of the ceiling out.")
+    if ceiling and not masked: raise ValueError(f"{source} has no masks to teach with: leave the steps of the ceiling out.")
+    images, truth = pictures.floats(), pictures.truth() if masked else torch.zeros_like(pictures.images[:, :1]).float()
     further = {} if clusters is None else {'clusters': sort(method, source, clusters, split, seed, numbered)}
     if take_away: further['removal'] = taken_away(method, str(source), n, split, seed)
     if per_class is not None: further['conditional'] = painted_classes(method, str(source), per_class, split, seed)
     if factors is not None: further['factors'] = influence(method, factors, seed)
     if parts: further['parts'] = score_parts(method, segmenter, str(source), n, size, split, seed)
     if paint is not None: further['images'] = score_images(method, str(source), paint, seed, look, split)
-    paths = {} if only_layers else ways(method, segmenter, pictures, encoder)
+    paths = {} if only_layers or not masked else ways(method, segmenter, pictures, encoder)
     headline = next(iter(paths.values())) if paths else dict.fromkeys(scores(truth, truth)) | dict(n=len(pictures))
     findings, layers = health(method, images, judge, samples, seed)
     if judge: paths['generated'] = generated(layers, judge)
-    ceiling = scores(judge.segment(images), truth)['iou'] if judge else None
+    if ceiling: further['crossed'] = crossed_ceiling(pictures, ceiling, seed=seed, device=method.device)
+    best = scores(judge.segment(images), truth)['iou'] if judge else further['crossed']['iou'] if ceiling else None
     other = open_pictures(source, 300, size, 'train', seed, masks=True) if scenes else None
-    about = dict(data=str(source), split=split, seed=seed, size=size)
-    found = dict(health=[asdict(f) for f in findings], floors=floors(pictures, other), ceiling=ceiling, paths=paths)
+    about = dict(data=str(source), split=split, seed=seed, size=size) | ({} if clean is None else {'only_untouched': True})
+    found = dict(health=[asdict(f) for f in findings], floors=floors(pictures, other) if masked else None, ceiling=best, paths=paths)
     return rounded(headline | about | found | further)
 
 # %% ../../nbs/measure/report.ipynb #98bbf443
@@ -210,13 +223,15 @@ def told(
 )->str:
     "The report for people: ways to segment, floors and ceiling in rows, then what ails the layers"
     rows = dict(found["paths"]) | {f"{k} (floor)": {"iou": v} for k, v in (found["floors"] or {}).items()}
-    if found["ceiling"] is not None: rows["supervised (ceiling)"] = {"iou": found["ceiling"]}
+    if found["ceiling"] is not None: rows["supervised (ceiling)"] = found.get("crossed", {"iou": found["ceiling"]})
     lines = [f"{found['data']}, split {found['split']}, seed {found['seed']}, {found['n']} pictures of {found['size']} px",
+             *(["without the pictures that gave the training its backgrounds"] if found.get("only_untouched") else []),
              " " * 21 + "".join(f"{c.replace('iou_', ''):>10}" for c in COLUMNS)]
     for name, row in rows.items():
         lines.append(f"{name:<21}" + "".join(f"{row[c]:>10.3f}" if row.get(c) is not None else " " * 10 for c in COLUMNS).rstrip())
     for name, c in found.get("clusters", {}).items():
         lines.append(f"clusters against {c['classes']} {name} classes, {c['n']} pictures: NMI {c['nmi']:.3f} (chance {c['chance_nmi']:.3f}, colours {c['floors']['colours']:.3f}, 8x8 pixels {c['floors']['small']:.3f}), AMI {c['ami']:.3f}, ARI {c['ari']:.3f}")
+    if c := found.get("crossed"): lines.append(f"ceiling: {c['folds']} networks taught with masks, {c['steps']} steps each, every one judged on the pictures that it has not seen; {c['seconds']:.0f} s")
     for name in ("conditional", "removal", "factors", "parts", "images"):
         if name in found: lines += importlib.import_module(f"layerbench.measure.{name}").told(found[name])
     return "\n".join(lines + ([f"health: {f['name']}: {f['sentence']}" for f in found["health"] if f["bad"]] or ["health: nothing found"]))

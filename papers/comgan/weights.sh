@@ -83,7 +83,7 @@ for part in $what; do
       learn runs/comgan-flowers --preset cpu --start runs/comgan-early --data "$FLOWERS" $SHORT --set iterations=900
       LESSON=600 keep $here/weights/flowers.safetensors runs/comgan-flowers
       picture flowers runs/comgan-flowers
-      measure flowers comgan/flowers --data "$FLOWERS" --n 150 --size 64 ;;
+      measure flowers comgan/flowers --data "$FLOWERS" --n 150 --size 64 --ceiling 600 ;;   # the ceiling of all five chapters: U-Nets taught with masks
     gpu)          # not run yet
       learn runs/comgan-gpu --preset gpu --device cuda
       keep $here/weights/gpu.safetensors runs/comgan-gpu

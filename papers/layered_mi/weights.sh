@@ -41,11 +41,11 @@ for part in $what; do
       learn runs/layered_mi-at_off --preset cpu,at_off --set images=240000
       compare at_off ;;
     flowers)    # from networks that found the objects of scenes: from scratch flowers end up in the background (notes.md)
-      LIMIT=(--steps 1300)
+      LIMIT=(--steps 1350)
       learn runs/layered_mi-flowers --preset cpu --set rounds=1 --set images=64000 --set mi_ramp=0 --set binary_ramp=0 --data "$FLOWERS" --start layered_mi/cpu
-      LESSON=400 keep runs/layered_mi-flowers/weights.safetensors runs/layered_mi-flowers
+      LESSON=400 keep $here/weights/flowers.safetensors runs/layered_mi-flowers
       picture flowers runs/layered_mi-flowers
-      measure flowers runs/layered_mi-flowers/weights.safetensors --data "$FLOWERS" --n 1091 --size 64 --clusters 1091 --numbered 80 ;;
+      measure flowers layered_mi/flowers --data "$FLOWERS" --n 150 --size 64 --clusters 1091 --numbered 80 ;;
     flowers_scratch) # 96,000 pictures, 22 minutes of a shared core: the flowers end up in the background (notes.md)
       LIMIT=(--steps 3000)
       learn runs/layered_mi-flowers_scratch --preset cpu,paper-flowers --data "$FLOWERS"
