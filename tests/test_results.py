@@ -1,0 +1,23 @@
+"What README says about photographs is what was measured"
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_table_of_flowers_is_that_of_the_results():
+    text = (ROOT / "README.md").read_text()
+    rows = [line.split("|")[1:-1] for line in text[text.index("### Photographs of flowers"):].split("\n## ")[0].splitlines() if re.match(r"\| `\w+", line)]
+    ceiling = json.loads((ROOT / "papers" / "comgan" / "results" / "flowers.json").read_text())
+    assert {r[0].strip().split("`")[1] for r in rows} == {"perturbgan", "layered_mi", "onegan", "comgan", "ganseg"}
+    for name, way, *figures in rows:
+        key = name.strip().split("`")[1]
+        found = json.loads((ROOT / "papers" / key / "results" / "flowers.json").read_text())
+        marks = found["paths"][{"own masks": "own", "segmenter": "segmenter"}[way.strip()]]
+        said = [float(f.strip(" *")) for f in figures[:3]]
+        assert said == [round(marks[k], 3) for k in ("iou", "miou", "dice")], key
+        assert float(figures[3].strip()) == round(found["floors"]["fixed_mask"], 3), key
+        assert float(figures[4].strip()) == round(ceiling["ceiling"], 3), key
+        assert int(figures[6].strip().replace(",", "")) == round(found["record"]["trained"]["seconds"]), key
+    assert f"**{ceiling['ceiling']:.3f}**" in text and ceiling["crossed"]["steps"] == 600
