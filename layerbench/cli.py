@@ -179,7 +179,7 @@ def opened(
 # %% ../nbs/cli.ipynb #6d04e2dc
 @command(option("chapter", nargs="?", help="see `layerbench chapters`"),
          option("--preset", help="one or several with commas, laid over each other (default: cpu)"),
-         option("--data", help="scenes, scenes:vivid, scenes:many, scenes:tied, puppets, or a folder or tar of pictures (default: scenes)"),
+         option("--data", help="scenes, scenes:vivid, scenes:many, scenes:tied, puppets, a data set such as cub:DIR (`layerbench data list`), or a folder, tar or zip of pictures (default: scenes; a published preset wants its set's folder)"),
          option("--n", "--pictures", type=number(int, 1), help="how many pictures (default: all photographs, 20,000 drawn)"),
          option("--backgrounds", metavar="KIND", help="object-free pictures, for chapters that need them: renders (of further scenes; their default), patches (beside boxes or masks; default of photographs), gaps (anywhere around masks), or a folder or tar"),
          option("--steps", type=number(int, 1), help="stop after so many iterations in all"),
@@ -369,9 +369,9 @@ def segment(args):
         raise ValueError(f"{len(wrong)} of {len(wrong) + len(taken)} pictures could not be segmented: {told}")
 
 # %% ../nbs/cli.ipynb #a924122c
-@command(OPEN, option("--data", default="scenes", help="scenes, scenes:vivid, puppets, ... or a folder or tar with masks (default: scenes)"),
+@command(OPEN, option("--data", default="scenes", help="scenes, scenes:vivid, puppets, a data set such as cub:DIR, or a folder, tar or zip with masks (default: scenes)"),
          option("--n", type=number(int, 1), default=128, help="how many pictures at most (default: 128)"),
-         option("--split", default="test", help="train, val or test scenes; photographs that have masks are `test` (default: test)"),
+         option("--split", default="test", help="train, val or test; of a plain folder `test` are the pictures that have masks (default: test)"),
          option("--seed", type=number(int, 0), default=0, help="which scenes, or which photographs if there are more than n (default: 0)"),
          option("--size", type=number(int, 8), help="side in pixels (default: the method's)"),
          option("--encoder", action="store_true", help="also segment by inverting the generator, where the method can (slow)"),
