@@ -36,7 +36,7 @@ def test_without_layers_there_is_a_picture_and_nothing_to_segment():
 def test_boxes_need_masks(tmp_path):
     from layerbench.data.sources import bare
     from layerbench.train import train
-    with pytest.raises(ValueError, match="have no masks, so the boxes"):
+    with pytest.raises(ValueError, match="have no masks and no boxes, so where their objects are"):
         train("comgan", bare(Scenes(36).pictures(8)), tmp_path / "run", "smoke,bbox_crop", steps=1, device="cpu", threads=1, progress=False)
 
 
