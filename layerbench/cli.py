@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ABOUT', 'ASKED', 'DEVICE', 'OPEN', 'main', 'chapters', 'data', 'assignments', 'source', 'way', 'called', 'asked',
-           'fresh', 'recorded', 'opened', 'train', 'report', 'reopened', 'save', 'sample', 'teach', 'photographs',
-           'cut', 'segment', 'evaluate', 'spoken', 'finite', 'elsewhere', 'speed']
+           'homeless', 'fresh', 'recorded', 'opened', 'train', 'report', 'reopened', 'save', 'sample', 'teach',
+           'photographs', 'cut', 'segment', 'evaluate', 'spoken', 'finite', 'elsewhere', 'speed']
 
 # %% ../nbs/cli.ipynb #eb56a678
 import contextlib
@@ -123,6 +123,13 @@ def asked(
         raise ValueError(f"the preset {preset!r} was published on the data set {name!r}; say where its folder is with --data DIR (`layerbench data describe {name}` says where to get it), or train on something else, e.g. --data scenes")
     if word is None: return "scenes"
     return source(f"{words}:{word}" if words and not drawn(word) and not parsed(word) else word)
+
+def homeless(
+    record, # of a training, or a part of it
+):          # the same; sources of pictures without their folders
+    "What is shipped names no folder of the machine that made it"
+    if isinstance(record, dict): return {k: called(v) if k in ("source", "kind") and isinstance(v, str) else homeless(v) for k, v in record.items()}
+    return record
 
 def fresh(
     args, # of `train`
@@ -293,7 +300,7 @@ def teach(args):
         run = Run(args.source)
         last = {k: v[-1] for k, v in run.curves().items() if k in ("step", "seen", "seconds")}
         record = {k: record[k] for k in ("chapter", "preset", "seed", "data", "backgrounds", "start", "forked") if k in record} | {"trained": last | run.environment}
-        record["data"] |= {"source": called(record["data"]["source"])}
+        record = homeless(record)
     keep = [n for n in method.nets if n != "generator" or "average" not in method.nets]   # the average paints: its source can go
     save_weights(args.out, method, segmenter, record | {"taught": taught}, keep)
     print(f"{args.out}: {args.out.stat().st_size / 2**20:.1f} MiB, taught in {taught['seconds']:.0f} s")

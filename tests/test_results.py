@@ -1,7 +1,12 @@
-"What README says about photographs is what was measured"
+"What README says about photographs is what was measured, and nothing that is shipped tells where"
 import json
 import re
 from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from layerbench.cli import homeless
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,3 +26,19 @@ def test_the_table_of_flowers_is_that_of_the_results():
         assert float(figures[4].strip()) == round(ceiling["ceiling"], 3), key
         assert int(figures[6].strip().replace(",", "")) == round(found["record"]["trained"]["seconds"]), key
     assert f"**{ceiling['ceiling']:.3f}**" in text and ceiling["crossed"]["steps"] == 600
+
+
+@pytest.mark.parametrize("file", sorted([*ROOT.glob("papers/*/weights/*.safetensors"), *ROOT.glob("papers/*/results/*.json")]), ids=lambda p: f"{p.parent.parent.name}/{p.name}")
+def test_what_is_shipped_names_no_folder_of_a_machine(file):
+    def sources(record):
+        if not isinstance(record, dict): return []
+        return [v for k, v in record.items() if k in ("source", "kind") and isinstance(v, str)] + [s for v in record.values() for s in sources(v)]
+    if file.suffix == ".json": record = json.loads(file.read_text())
+    else:
+        with safe_open(file, "pt") as weights: record = json.loads(weights.metadata()["layerbench"])
+    assert not [s for s in sources(record.get("record", {})) if "/" in s]
+
+
+def test_a_record_loses_its_folders():
+    said = {"data": {"source": "cub,all:/home/me/CUB"}, "backgrounds": {"kind": "/home/me/meadows", "of": {"source": "/home/me/a.tar", "n": 3}}, "seed": 0}
+    assert homeless(said) == {"data": {"source": "cub,all:CUB"}, "backgrounds": {"kind": "meadows", "of": {"source": "a.tar", "n": 3}}, "seed": 0}
