@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['DONE', 'FAILED', 'WAITING', 'RESULT', 'REFUSAL', 'KINDS', 'state', 'note', 'history', 'lay_out', 'collect',
-           'chapter_run', 'contest_run', 'perform', 'orphaned', 'execute', 'end', 'died', 'run_here', 'retry', 'main']
+           'chapter_run', 'contest_run', 'kind', 'perform', 'orphaned', 'execute', 'end', 'died', 'run_here', 'retry',
+           'main']
 
 # %% ../../nbs/ablate/jobs.ipynb #5a2e6e40
+import importlib
 import json
 import os
 import platform
@@ -116,6 +118,11 @@ def contest_run(job:dict, folder:Path)->dict:
 
 KINDS = {"chapter": chapter_run, "contest": contest_run}
 
+def kind(name:str)->Callable[[dict, Path], dict]:
+    "What does a job: a kind of ours, or one's own as 'module:function'"
+    module, own, function = name.partition(":")
+    return getattr(importlib.import_module(module), function) if own else KINDS[name]
+
 def perform(
     folder, # of a job
 )->str:     # its state afterwards
@@ -126,7 +133,7 @@ def perform(
         if state(folder) != WAITING: return state(folder)
         job = json.loads((folder / "job.json").read_text())
         note(folder, "began")
-        try: result = KINDS[job["kind"]](job, folder)
+        try: result = kind(job["kind"])(job, folder)
         except Exception as error:   # whatever a setting breaks, the others go on
             import traceback
             traceback.print_exc()
@@ -161,7 +168,7 @@ def execute(
     limits = {k: str(threads) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} if threads else {}
     path = os.pathsep.join(filter(None, [str(Path(bench("layerbench")).parent), os.environ.get("PYTHONPATH")]))   # the same package, from whatever folder
     with open(folder / "log.txt", "ab") as log:
-        child = subprocess.Popen([sys.executable, "-m", "layerbench.ablate.jobs", str(folder)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        child = subprocess.Popen([sys.executable, "-m", "layerbench.ablate.jobs", str(folder), str(os.getpid())], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                  env=os.environ | limits | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}, start_new_session=True)   # Ctrl-C is for us; we decide what becomes of it
         try:
             while child.poll() is None:
@@ -169,7 +176,8 @@ def execute(
                 time.sleep(.2)
         finally:
             if child.poll() is None: end(child)
-    if (now := state(folder)) == WAITING and not (stop is not None and stop.is_set()):
+    asked = child.returncode == -signal.SIGTERM or (stop is not None and stop.is_set())   # a machine that shuts down ends us all, and the setting is none the worse
+    if (now := state(folder)) == WAITING and not asked:
         write_json(folder / REFUSAL, {"reason": f"the process that worked on it {died(child.returncode)}; {folder.name}/log.txt has its last words", "notebook": None})
         note(folder, "failed")
         return FAILED
@@ -213,8 +221,8 @@ def retry(
         if state(folder) == FAILED: (Path(folder) / REFUSAL).unlink()
 
 def main()->int:
-    "A child's work: `python -m layerbench.ablate.jobs FOLDER`"
-    orphaned(os.getppid())
+    "A child's work: `python -m layerbench.ablate.jobs FOLDER PARENT`"
+    orphaned(int(sys.argv[2]))   # not getppid: our parent may have gone while we were importing
     perform(sys.argv[1])   # whoever waits reads the folder
     return 0
 
