@@ -63,8 +63,8 @@ def machines(tmp_path, environment):
         return started[-1]
     class Machines:
         file = str(tmp_path / "scheduler.json")
-        scheduler = start("scheduler", "--scheduler-file", file, "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        def worker(self, **how): return start("worker", "--scheduler-file", self.file, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard",
+        scheduler = start("scheduler", "--scheduler-file", file, "--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0")
+        def worker(self, **how): return start("worker", "--scheduler-file", self.file, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--dashboard-address", ":0",
                                               "--memory-limit", "0", "--local-directory", str(tmp_path / "scratch"), **how)
     until(Path(Machines.file).is_file, "the scheduler")
     yield Machines()
