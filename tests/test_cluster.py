@@ -128,7 +128,6 @@ def test_a_cluster_of_our_own_replaces_a_worker(tmp_path, environment):
 
 
 def test_a_setting_that_kills_its_workers_is_called_failed_and_the_others_end(tmp_path, environment, monkeypatch):
-    import dask
     monkeypatch.setattr("layerbench.ablate.cluster.DEATHS", 1)   # each death starts a worker anew: two suffice here
     folders = settings(tmp_path / "out", 2, "chores:kills")
     assert sorted((f.name, s) for f, s in spread(folders, "local:1", rounds=2)) == [("base-s0", "failed"), ("base-s1", "done")]
