@@ -223,7 +223,7 @@ td.paper,th.paper{color:var(--theirs);padding-left:0}
 figure{margin:0;border:1px solid var(--rule);border-radius:6px;overflow:hidden;background:#fff}figure img{display:block;width:100%;height:auto}
 figcaption{padding:.55rem .8rem .7rem;border-top:1px solid var(--rule);line-height:1.4;overflow-wrap:anywhere}
 ul{padding-left:1.2rem}li{margin:.25rem 0;overflow-wrap:anywhere}footer{margin:3rem 0 2rem;border-top:1px solid var(--rule);padding-top:.8rem}
-@media(max-width:40rem){body{font-size:16px}th,td{padding:.38rem .55rem}tr>:first-child{max-width:9.5rem;white-space:normal;overflow-wrap:anywhere}}
+@media(max-width:40rem){body{font-size:16px}th,td{padding:.38rem .55rem}tr>:first-child{min-width:8.5rem;max-width:11rem;white-space:normal;overflow-wrap:break-word}}
 @media print{section,figure{break-inside:avoid}header{background:none}}
 """
 
