@@ -21,8 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .jobs import DONE, FAILED, REFUSAL, WAITING, execute, note, state
-from ..train import write_json
+from .jobs import DONE, FAILED, REFUSAL, WAITING, execute, note, state, write_json
 
 # %% ../../nbs/ablate/cluster.ipynb #2698749c
 def local(
@@ -65,7 +64,7 @@ def connected(
         stack.enter_context(quiet())
         if count:
             stack.enter_context(dask.config.set({"distributed.logging": {"distributed": "critical"}, "logging": {"distributed": "critical"}}))   # also of the workers
-            own = distributed.LocalCluster(n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
+            own = distributed.LocalCluster(n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0",
                                            memory_limit=0, silence_logs=logging.CRITICAL)
             where = {"address": stack.enter_context(own)}
         else: where = {"address": address} if "://" in address else {"scheduler_file": address}

@@ -244,7 +244,7 @@ def said(
     places:int=3,
 )->str:
     "What the paper has: a figure, a word, nothing"
-    return shown(cell.paper, places) if cell.paper is not None else {True: "fails", False: "works", None: ""}[cell.fails]
+    return shown(cell.paper, places if abs(cell.paper) < 100 else min(places, 1)) if cell.paper is not None else {True: "fails", False: "works", None: ""}[cell.fails]
 
 def lines_of(
     rows:list[Row],
