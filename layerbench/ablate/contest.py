@@ -8,7 +8,7 @@ __all__ = ['EXAM_SEED', 'PROBE', 'MARGIN', 'WEIGHTS', 'BIRDS', 'LEFT', 'SORTED',
            'titled', 'sortable', 'examined', 'compete', 'slim', 'keep', 'found_in', 'readme_table', 'put_between',
            'main']
 
-# %% ../../nbs/ablate/contest.ipynb #5221a343
+# %% ../../nbs/ablate/contest.ipynb #3e8529e0
 import json
 import math
 import re
@@ -34,7 +34,7 @@ from ..method import Method, chapter, chapters as every_chapter, make, nearest, 
 from ..segmenter import resize, taught
 from ..train import Run, environment, fabric_for, finite, reopen, train, write_json, write_whole
 
-# %% ../../nbs/ablate/contest.ipynb #d5b31874
+# %% ../../nbs/ablate/contest.ipynb #715ab1a3
 EXAM_SEED = 7   # pictures that no preset was chosen on: those of seed 0 were looked at while presets were made
 
 def entered(
@@ -93,7 +93,7 @@ def measurable(
     if not any(mask for _, mask, _ in names_of(source)): raise ValueError(f"{data} holds no masks, so nobody can say who found the objects; expected pictures with masks, such as scenes, puppets, or a folder with a mask for some pictures")
     return source
 
-# %% ../../nbs/ablate/contest.ipynb #95851548
+# %% ../../nbs/ablate/contest.ipynb #1cbc0270
 def steps_for(
     method:Method,  # new
     found:type[Method], # its class
@@ -111,7 +111,7 @@ def steps_for(
     method.at(before)
     return {}, steps
 
-# %% ../../nbs/ablate/contest.ipynb #de80d1bc
+# %% ../../nbs/ablate/contest.ipynb #19109233
 PROBE, MARGIN = 24, .9   # steps of the probe; share of the budget that the schedule is fitted to: evaluations and checkpoints take the rest
 
 def pace_of(
@@ -143,7 +143,7 @@ def schedule(
     fit = {} if pace is None else found.within(method.config, max(1, math.floor(MARGIN * job["seconds"] * pace)))
     return fit, None, job["seconds"] / 60
 
-# %% ../../nbs/ablate/contest.ipynb #070d794f
+# %% ../../nbs/ablate/contest.ipynb #74e3f50a
 def trained(
     job:dict,    # from `entered`
     folder:Path, # the job's
@@ -176,7 +176,7 @@ def over(
     state = run.load()
     return run.method().done or (steps is not None and state["steps"] >= steps) or (minutes is not None and state["seconds"] >= minutes * 60)
 
-# %% ../../nbs/ablate/contest.ipynb #5556df97
+# %% ../../nbs/ablate/contest.ipynb #5f113a9e
 WEIGHTS = "weights.safetensors"
 
 def pupil_of(
@@ -197,7 +197,7 @@ def pupil_of(
         save_weights(file, method, pupil, record, [k for k in method.nets if k != "generator" or "average" not in method.nets])   # the average paints: its source can go
     return reopen(file, fabric_for(job["device"], job["precision"]).device)
 
-# %% ../../nbs/ablate/contest.ipynb #1fffccc0
+# %% ../../nbs/ablate/contest.ipynb #8bc94790
 class Repainting:
     "A method that repaints given pictures in layers, asked for the backgrounds alone"
     def __init__(self, method): self.method, self.name, self.device = method, method.name, method.device
@@ -225,7 +225,7 @@ def titled(
     "What a table calls the data"
     return data if drawn(data) else re.sub(r"[^:]*/", "", data)
 
-# %% ../../nbs/ablate/contest.ipynb #5217c2da
+# %% ../../nbs/ablate/contest.ipynb #66dfb5c4
 def sortable(
     method:Method,
     source:str, # as for `evaluate`
@@ -247,7 +247,7 @@ def examined(
                      clusters=job["clusters"] if sortable(method, source) else None, ceiling=None if scenes else job["lesson"], parts=parts, paint=job["paint"], record=record)
     return found | {"data": titled(source)}
 
-# %% ../../nbs/ablate/contest.ipynb #add3b437
+# %% ../../nbs/ablate/contest.ipynb #59f15a62
 def compete(
     job:dict,    # from `entered`
     folder:Path, # the job's own: `run/`, weights and what is kept for resuming
@@ -271,16 +271,16 @@ def compete(
     found["ailments"] = len(found["bad"])
     return finite(rounded(found))
 
-# %% ../../nbs/ablate/contest.ipynb #73be1ed7
+# %% ../../nbs/ablate/contest.ipynb #3bdf144a
 BIRDS = {"perturbgan": .38, "layered_mi": .697, "onegan": .555, "comgan": .607, "ganseg": .629}   # IoU on CUB-200, as each paper prints it
-LEFT = {"object left in (floor)": "hidden.left_in.under.mae", "mean colour (floor)": "hidden.mean_colour.under.mae", "Telea's inpainting, told the mask": "hidden.telea.under.mae"}
+LEFT = {"object left in (floor)": "hidden.left_in.under.mae", "mean colour (floor)": "hidden.mean_colour.under.mae", "Telea, told the mask": "hidden.telea.under.mae"}
 SORTED = {"chance": "evaluated.clusters.child.chance_nmi", "colours (floor)": "evaluated.clusters.child.floors.colours"}
 
 COLUMNS = [
     Column("evaluated.iou", "IoU", "more", 3, BIRDS, "birds of CUB-200, 64 or 128 px, each paper by its own protocol", {}, LINES["masks"], "masks of unseen pictures, by the method's own segmentation if it has one, else by its pupil"),
     Column("evaluated.dice", "Dice", "more", about="the same masks"),
     Column("evaluated.miou", "mIoU", "more", about="the same masks, object and background"),
-    Column("evaluated.paths.segmenter.iou", "pupil's IoU", "more", lines=LINES["masks"], about="the same pictures, by a U-Net that the method has taught: the same network and lesson for all"),
+    Column("evaluated.paths.segmenter.iou", "pupil IoU", "more", lines=LINES["masks"], about="the same pictures, by a U-Net that the method has taught: the same network and lesson for all"),
     Column("evaluated.paths.generated.iou", "IoU of painted masks", "more", lines=LINES["generated"], about="masks of the method's own paintings, against what an oracle sees in them"),
     Column("evaluated.images.fid", "FID", "less", 1, lines=LINES["images"], about="in features of a small classifier of scenes: comparable only within layerbench"),
     Column("evaluated.images.kid", "KID", "less", 2, about="in the same features"),
@@ -292,7 +292,7 @@ COLUMNS = [
     Column("speed.images_per_second", "pictures/s", "more", 0, about="of the whole training, on the machine of the result"),
     Column("seconds", "seconds", "", 0, about="of the training")]
 
-# %% ../../nbs/ablate/contest.ipynb #042b361c
+# %% ../../nbs/ablate/contest.ipynb #ffa1a027
 KEPT = "results.json"
 
 def slim(
@@ -332,8 +332,8 @@ def found_in(
     kept = json.loads((folder / KEPT).read_text())
     return kept["about"], [e | {"strip": e["strip"] and folder / e["strip"], "folder": folder} for e in kept["entries"]]
 
-# %% ../../nbs/ablate/contest.ipynb #21c232fb
-SHOWN = ("IoU", "Dice", "pupil's IoU", "IoU of painted masks", "FID", "bg-FID", "NMI", "hidden background", "bad findings", "pictures/s", "seconds")
+# %% ../../nbs/ablate/contest.ipynb #8a454c9a
+SHOWN = ("IoU", "Dice", "pupil IoU", "IoU of painted masks", "FID", "bg-FID", "NMI", "hidden background", "bad findings", "pictures/s", "seconds")
 MARKS = "<!-- comparison: made by `python -m layerbench.ablate.contest` -->", "<!-- end of comparison -->"
 
 def readme_table(
@@ -377,5 +377,5 @@ def main(
     print(f"{to / KEPT}; its table is in {index}: `make readme` takes it into README.md")
     return 0
 
-# %% ../../nbs/ablate/contest.ipynb #688e4a56
+# %% ../../nbs/ablate/contest.ipynb #ed10a218
 if __name__ == "__main__" and "__file__" in globals(): sys.exit(main())   # not in the notebook, which has no file
