@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ABOUT', 'ASKED', 'DEVICE', 'OPEN', 'main', 'chapters', 'data', 'assignments', 'source', 'way', 'called', 'asked',
            'homeless', 'fresh', 'recorded', 'opened', 'train', 'report', 'reopened', 'save', 'sample', 'teach',
-           'photographs', 'cut', 'segment', 'evaluate', 'spoken', 'finite', 'elsewhere', 'speed']
+           'photographs', 'cut', 'segment', 'evaluate', 'spoken', 'elsewhere', 'speed']
 
 # %% ../nbs/cli.ipynb #eb56a678
 import contextlib
@@ -398,7 +398,7 @@ def segment(args):
 def evaluate(args):
     "measure masks on pictures whose masks are known"
     from layerbench.measure.report import evaluate as measured, told
-    from layerbench.train import write_json
+    from layerbench.train import finite, write_json
     if args.json not in (None, "-"): Path(args.json).parent.mkdir(parents=True, exist_ok=True)
     with contextlib.redirect_stdout(sys.stderr):
         method, segmenter, record = reopened(args)
@@ -419,12 +419,6 @@ def spoken(
     return shlex.join(words + (["--size", str(args.size)] if args.size else []) + ["--encoder"] * args.encoder + ["--layers"] * args.layers
                       + [w for k in ("clusters", "numbered", "ceiling", "generated", "factors", "images", "features") if getattr(args, k) for w in (f"--{k}", str(getattr(args, k)))]
                       + (["--inception", called(args.inception)] if args.inception else []) + ["--removal"] * args.removal + ["--parts"] * args.parts)
-
-def finite(value):
-    "The same with None for what JSON has no word for: infinity, not a number"
-    if isinstance(value, dict): return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)): return [finite(v) for v in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 # %% ../nbs/cli.ipynb #59dfe7ae
 def elsewhere(
@@ -454,7 +448,7 @@ def speed(args):
     "time training: pictures per second, memory, share of the matmul peak"
     from layerbench.method import chapter, chapters as names, nearest, settings
     from layerbench.measure.speed import pace, told
-    from layerbench.train import fabric_for, write_json
+    from layerbench.train import fabric_for, finite, write_json
     usual = ("smoke", "cpu") + (("gpu", "paper") if fabric_for(args.device, args.precision).device.type == "cuda" else ())
     rows = []
     for name in [args.chapter] if args.chapter else names():

@@ -167,6 +167,10 @@ class Method(ABC):
     def published(cls, preset:str)->str|None:
         "The data set of a published run, as in `sets`; of several presets with commas the last that has one"
         return next((cls.sets[p] for name in reversed(preset.split(",")) if (p := name.strip()) in cls.sets), None)
+    @classmethod
+    def within(cls, config, steps:int)->dict:
+        "Changes to settings that make a training last so many iterations, its stages in proportion; none for a method that may simply be stopped"
+        return {}
 
     # training
     @abstractmethod

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'RATES', 'Segmenter', 'resize', 'check_images', 'background_first', 'classes_of', 'label_map', 'centroids',
-           'PartSegmenter', 'rebuilt', 'mask_loss', 'parts_loss', 'recolour', 'roughen', 'reframe', 'fresh', 'invent',
-           'invent_parts', 'offsets', 'fresh_noise', 'learn', 'schedule', 'check_loss', 'teach', 'disguise', 'new']
+           'PartSegmenter', 'rebuilt', 'mask_loss', 'parts_loss', 'recolour', 'roughen', 'reframe', 'NothingToLearn',
+           'fresh', 'invent', 'invent_parts', 'offsets', 'fresh_noise', 'learn', 'schedule', 'check_loss', 'teach',
+           'taught', 'disguise', 'new']
 
 # %% ../nbs/segmenter.ipynb #8c57bef4
 import math
@@ -242,6 +243,9 @@ def reframe(
     return both[:, :3], both[:, 3:]
 
 # %% ../nbs/segmenter.ipynb #57a3a567
+class NothingToLearn(ValueError):
+    "The paintings hold no object, or nothing else"
+
 def fresh(
     method,              # anything with `space`, `generate` and `perturbations`
     n:int,               # samples
@@ -256,7 +260,7 @@ def fresh(
         area = (layers.mask > .5).float().mean((1, 2, 3))
         good = ((area > least) & (area < most)).nonzero().flatten()
         if len(good): break
-    else: raise ValueError(f"None of {8 * n} samples has a mask between {least:.0%} and {most:.0%} of the frame, so there is nothing to "
+    else: raise NothingToLearn(f"None of {8 * n} samples has a mask between {least:.0%} and {most:.0%} of the frame, so there is nothing to "
                            "learn from: train the method further, and see what measure.health says about its layers.")
     layers = layers[good[torch.arange(n, device=good.device) % len(good)]]
     if recombine:
@@ -391,6 +395,14 @@ def teach(
     student = new(width, depth, method.size, seed, classes, kind)
     if backbone is not None: load_backbone(student.net, backbone)
     return learn(pairs, student, steps, seed + 1, rate or RATES[kind], device, progress)
+
+def taught(
+    method,  # the teacher
+    **how,   # for `teach`
+)->tuple[Segmenter|None, str|None]: # the segmenter, or the sentence that says why there is none
+    "A segmenter if there is anything to learn from: a method whose masks have died is a result, not a mistake"
+    try: return teach(method, **how), None
+    except NothingToLearn as e: return None, str(e)
 
 def disguise(
     images:Tensor, # (n,3,h,w)

@@ -369,8 +369,9 @@ class LiveView:
         curves = run.curves()
         self.update(int(curves["step"][-1]), curves, layers)
 
-    def finish(self):
-        "Leave the last moment on the page as a plain picture"
+    def finish(self, curves:dict|None=None):
+        "Leave the last moment on the page as a plain picture; or the curves of a training that had ended before"
+        if self.place is None and curves: self.update(int(curves["step"][-1]), curves)
         from IPython.display import Image as Still   # a PIL picture would be kept twice, as PNG and as JPEG
         if self.place is not None: self.place.update(Still(png(self.picture)))
 
