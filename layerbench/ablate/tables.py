@@ -112,9 +112,9 @@ def words_of(
 )->dict[str, str]: # setting -> the paper's words for it
     "What the paper calls its settings"
     facts, words = paper(chapter), {}
-    for table in facts.values():
+    for name, table in facts.items():
         for row in table if isinstance(table, list) else ():
-            if (said := row.get("change") or row.get("model")) and "setting" in row: words.setdefault(row["setting"], said)
+            if (told := row.get("change") or row.get("model")) and "setting" in row: words.setdefault(row["setting"], f"{name.replace('_', ' ')}: {told}" if told.isdigit() else told)
     return words | {ours: words[theirs] for ours, theirs in facts.get("sweeps", {}).get("stands_for", {}).items() if theirs in words}
 
 # %% ../../nbs/ablate/tables.ipynb #37823496
