@@ -44,7 +44,7 @@ readme: setup
 	$(BIN)/python tests/readme.py
 
 site: setup
-	$(BIN)/python tests/site.py
+	$(BIN)/python tests/site_pages.py
 
 weights: setup
 	papers/perturbgan/weights.sh $(BIN)

@@ -1,4 +1,4 @@
-"""Make the site out of a copy of the tree: python tests/site.py [FOLDER]. Needs Quarto, which CI installs; run by `make site`.
+"""Make the site out of a copy of the tree: python tests/site_pages.py [FOLDER]. Needs Quarto, which CI installs; run by `make site`.
 
 Quarto publishes nothing from outside its project, which is nbs/: pictures of papers/ are copied into it, and notebooks pointed to them.
 """
