@@ -44,7 +44,7 @@ inversion(method, images, steps=300, every=20, progress=False)
 history(".")""".split("#\n")   # cells of a page with every widget besides the explorer
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-component-update", "--disable-sync"]
-SECONDS = 240   # for one notebook to run where others keep the cores busy; a cell that fails ends the wait at once
+SECONDS = 900   # for one notebook to run where others keep the cores busy (comgan took 240 with a load of 14 on two); a cell that fails ends the wait at once
 ANSWER = 60     # for a page to answer a hand there; nothing waits that long where it is well
 HAS = {"perturbgan": ("perturbation", "mixing"), "layered_mi": ("perturbation",), "comgan": ("mixing",), "ganseg": ("mixing", "hands"), "onegan": (), "panel": ("perturbation",)}   # what an explorer must offer
 
