@@ -8,7 +8,7 @@ __all__ = ['EXAM_SEED', 'PROBE', 'MARGIN', 'WEIGHTS', 'BIRDS', 'LEFT', 'SORTED',
            'titled', 'sortable', 'examined', 'compete', 'slim', 'keep', 'found_in', 'readme_table', 'put_between',
            'main']
 
-# %% ../../nbs/ablate/contest.ipynb #4c1053d4
+# %% ../../nbs/ablate/contest.ipynb #be4a2daf
 import json
 import math
 import re
@@ -21,6 +21,7 @@ import torch
 
 from .settings import bench
 from .tables import LINES, Column, both, filled, lines_of, span, summary
+from ..codes import Dice
 from ..data.backgrounds import open_backgrounds
 from ..data.boxes import open_boxed
 from ..data.photos import names_of
@@ -34,7 +35,7 @@ from ..method import Method, chapter, chapters as every_chapter, make, nearest, 
 from ..segmenter import resize, taught
 from ..train import Run, environment, fabric_for, finite, reopen, train, write_json, write_whole
 
-# %% ../../nbs/ablate/contest.ipynb #80bb4600
+# %% ../../nbs/ablate/contest.ipynb #949eeebf
 def steps_for(
     method:Method,  # new
     found:type[Method], # its class
@@ -52,7 +53,7 @@ def steps_for(
     method.at(before)
     return {}, steps
 
-# %% ../../nbs/ablate/contest.ipynb #adff1383
+# %% ../../nbs/ablate/contest.ipynb #b14da772
 EXAM_SEED = 7   # pictures that no preset was chosen on: those of seed 0 were looked at while presets were made
 
 def entered(
@@ -111,7 +112,7 @@ def measurable(
     if not any(mask for _, mask, _ in names_of(source)): raise ValueError(f"{data} holds no masks, so nobody can say who found the objects; expected pictures with masks, such as scenes, puppets, or a folder with a mask for some pictures")
     return source
 
-# %% ../../nbs/ablate/contest.ipynb #c003cb6b
+# %% ../../nbs/ablate/contest.ipynb #1462c2c3
 PROBE, MARGIN = 24, .9   # steps of the probe; share of the budget that the schedule is fitted to: evaluations and checkpoints take the rest
 
 def pace_of(
@@ -123,9 +124,10 @@ def pace_of(
     if not (fit := found.within(config, PROBE)): return None
     method, step, _ = stepper(job["chapter"], job["preset"], job["overrides"] | fit, fabric)
     method.at(0)
-    for _ in range(2): step()   # first steps plan and allocate
+    def turn(): step() if method.demand()[0] else method.train_step(None, Dice(0, fabric.device))   # a turn without real pictures takes its time, too
+    for _ in range(2): turn()   # first steps plan and allocate
     began = time.perf_counter()
-    while not method.done: step()
+    while not method.done: turn()
     if fabric.device.type == "cuda": torch.cuda.synchronize()
     return (PROBE - 2) / (time.perf_counter() - began)
 
@@ -143,7 +145,7 @@ def schedule(
     fit = {} if pace is None else found.within(method.config, max(1, math.floor(MARGIN * job["seconds"] * pace)))
     return fit, None, job["seconds"] / 60
 
-# %% ../../nbs/ablate/contest.ipynb #2bea3159
+# %% ../../nbs/ablate/contest.ipynb #56a2578e
 def trained(
     job:dict,    # from `entered`
     folder:Path, # the job's
@@ -178,7 +180,7 @@ def over(
     state = run.load()
     return run.method().done or (steps is not None and state["steps"] >= steps) or (minutes is not None and state["seconds"] >= minutes * 60)
 
-# %% ../../nbs/ablate/contest.ipynb #927a1010
+# %% ../../nbs/ablate/contest.ipynb #2deebb52
 WEIGHTS = "weights.safetensors"
 
 def pupil_of(
@@ -199,7 +201,7 @@ def pupil_of(
         save_weights(file, method, pupil, record, [k for k in method.nets if k != "generator" or "average" not in method.nets])   # the average paints: its source can go
     return reopen(file, fabric_for(job["device"], job["precision"]).device)
 
-# %% ../../nbs/ablate/contest.ipynb #a511e10a
+# %% ../../nbs/ablate/contest.ipynb #491d1c77
 class Repainting:
     "A method that repaints given pictures in layers, asked for the backgrounds alone"
     def __init__(self, method): self.method, self.name, self.device = method, method.name, method.device
@@ -227,7 +229,7 @@ def titled(
     "What a table calls the data"
     return data if drawn(data) else re.sub(r"[^:]*/", "", data)
 
-# %% ../../nbs/ablate/contest.ipynb #77d41125
+# %% ../../nbs/ablate/contest.ipynb #3cbb8bb8
 def sortable(
     method:Method,
     source:str, # as for `evaluate`
@@ -249,7 +251,7 @@ def examined(
                      clusters=job["clusters"] if sortable(method, source) else None, ceiling=None if scenes else job["lesson"], parts=parts, paint=job["paint"], record=record)
     return found | {"data": titled(source)}
 
-# %% ../../nbs/ablate/contest.ipynb #adb9e8f8
+# %% ../../nbs/ablate/contest.ipynb #194ecc94
 def compete(
     job:dict,    # from `entered`
     folder:Path, # the job's own: `run/`, weights and what is kept for resuming
@@ -273,7 +275,7 @@ def compete(
     found["ailments"] = len(found["bad"])
     return finite(rounded(found))
 
-# %% ../../nbs/ablate/contest.ipynb #52a88685
+# %% ../../nbs/ablate/contest.ipynb #acfad202
 BIRDS = {"perturbgan": .38, "layered_mi": .697, "onegan": .555, "comgan": .607, "ganseg": .629}   # IoU on CUB-200, as each paper prints it
 LEFT = {"object left in (floor)": "hidden.left_in.under.mae", "mean colour (floor)": "hidden.mean_colour.under.mae", "Telea, told the mask": "hidden.telea.under.mae"}
 SORTED = {"chance": "evaluated.clusters.child.chance_nmi", "colours (floor)": "evaluated.clusters.child.floors.colours"}
@@ -294,7 +296,7 @@ COLUMNS = [
     Column("speed.images_per_second", "pictures/s", "more", 0, about="of the whole training, on the machine of the result"),
     Column("seconds", "seconds", "", 0, about="of the training")]
 
-# %% ../../nbs/ablate/contest.ipynb #78d7be8a
+# %% ../../nbs/ablate/contest.ipynb #386a7906
 KEPT = "results.json"
 
 def slim(
@@ -334,7 +336,7 @@ def found_in(
     kept = json.loads((folder / KEPT).read_text())
     return kept["about"], [e | {"strip": e["strip"] and folder / e["strip"], "folder": folder} for e in kept["entries"]]
 
-# %% ../../nbs/ablate/contest.ipynb #203527b8
+# %% ../../nbs/ablate/contest.ipynb #7b522efc
 SHOWN = ("IoU", "Dice", "pupil IoU", "IoU of painted masks", "FID", "bg-FID", "NMI", "hidden background", "bad findings", "pictures/s", "seconds")
 MARKS = "<!-- comparison: made by `python -m layerbench.ablate.contest` -->", "<!-- end of comparison -->"
 
@@ -379,5 +381,5 @@ def main(
     print(f"{to / KEPT}; its table is in {index}: `make readme` takes it into README.md")
     return 0
 
-# %% ../../nbs/ablate/contest.ipynb #5c207c7c
+# %% ../../nbs/ablate/contest.ipynb #b27e33e0
 if __name__ == "__main__" and "__file__" in globals(): sys.exit(main())   # not in the notebook, which has no file
