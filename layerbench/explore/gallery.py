@@ -132,7 +132,7 @@ def standing(
 )->str:          # HTML
     "One line on what is looked at"
     f = x.found
-    said = f"IoU {f['iou']:.3f} on {f['n']} {x.pictures} of {f['size']} px whose masks it never saw; one fixed mask reaches {f['floors']['fixed_mask']:.3f}."
+    said = f"Masks of pictures that were given to it: IoU {f['iou']:.3f} on {f['n']} {x.pictures} of {f['size']} px whose masks it never saw; one fixed mask reaches {f['floors']['fixed_mask']:.3f}."
     if painted < size: said += f" Painted at {painted} px: its training stopped before the stage of {size} px (papers/{x.chapter}/notes.md says why)."
     return f"<div style='opacity:.75; margin:2px 0 6px 0; line-height:18px'><code>{html.escape(x.source)}</code> {html.escape(said)}</div>"
 
