@@ -5,13 +5,14 @@ BIN    := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help setup lab test check notebooks pytest readme weights clean
+.PHONY: help setup lab test check notebooks pytest readme site weights clean
 
 help:
 	@echo "make lab      set up, then open JupyterLab on the first chapter"
 	@echo "make test     set up, then run every check and test"
 	@echo "make weights  train what is shipped (hours on a CPU; resumes where it stopped)"
 	@echo "make readme   write README.md from nbs/index.ipynb"
+	@echo "make site     the notebooks as web pages, in _docs (needs Quarto)"
 	@echo "make clean    remove the environment, runs and caches"
 
 setup: $(VENV)/.ready
@@ -41,6 +42,9 @@ pytest: setup
 
 readme: setup
 	$(BIN)/python tests/readme.py
+
+site: setup
+	$(BIN)/python tests/site.py
 
 weights: setup
 	papers/perturbgan/weights.sh $(BIN)

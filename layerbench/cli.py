@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from .shell import answer, command, number, option, unknown
+from .ablate import commands as sweeps   # registers `ablate` and `compare`
 
 # %% ../nbs/cli.ipynb #c06984d7
 ABOUT = "Layered generative models: train them, look at their layers, segment with them, measure them"

@@ -17,7 +17,7 @@ CLI = [sys.executable, "-m", "layerbench.cli"]
 
 
 def start(*words, **how):
-    return subprocess.run(CLI + [str(w) for w in words], capture_output=True, text=True, timeout=100, **how)
+    return subprocess.run(CLI + [str(w) for w in words], capture_output=True, text=True, timeout=300, **how)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
                              stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))   # a shell's background jobs ignore it
     while not (out / "samples").exists() and going.poll() is None: time.sleep(.05)
     going.send_signal(signal.SIGINT)
-    _, err = going.communicate(timeout=60)
+    _, err = going.communicate(timeout=240)
     assert going.returncode == 130 and err.splitlines()[-1] == f"layerbench: stopped; go on from the last checkpoint with `layerbench train --resume --out {out}`"
 
 

@@ -469,11 +469,11 @@ def test_the_readout_knows_its_modes():
     assert "bg_seed as drawn → 8" in explorer.readout.value and "% of what" not in explorer.readout.value   # of a picture that was given not everything can be redrawn
     explorer.inputs["mode"].value = "reconstruct"
     explorer.queue.settle()
-    assert explorer.readout.layout.display == "none" and "bg_seed" not in explorer.readout.value
+    assert explorer.hidden(explorer.readout) and "bg_seed" not in explorer.readout.value
     explorer.inputs["mode"].value = "generate"
     explorer.inputs["colour"].list.value = 5
     explorer.queue.settle()
-    assert explorer.readout.layout.display is None and "colour as drawn → 5" in explorer.readout.value and "% of what" in explorer.readout.value
+    assert not explorer.hidden(explorer.readout) and "colour as drawn → 5" in explorer.readout.value and "% of what" in explorer.readout.value
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -40,7 +40,7 @@ def same(plain, stream, draws):
     return all(torch.equal(plain.draw(n, side, dice[0]), stream.draw(n, side, dice[1])) for n, side in draws)
 
 
-def ended(pids, seconds=9.):   # a worker looks for its parent every five seconds
+def ended(pids, seconds=60.):   # a worker looks for its parent every five seconds, and may have to wait for a core
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if not any(running(p) for p in pids): return True
@@ -130,7 +130,8 @@ def test_waiting_is_counted(file, monkeypatch):
     _, stream = pair(file, 0)
     assert stream.waiting == stream.total == 0
     for _ in range(4): stream.draw(4, 20, Dice(1)); time.sleep(.05)
-    assert .2 <= stream.waited <= stream.total - .2 and abs(stream.waiting - stream.waited / stream.total) < .05
+    before, share, after = stream.total, stream.waiting, stream.total   # the clock goes on
+    assert .2 <= stream.waited <= before - .2 and stream.waited / after <= share <= stream.waited / before
 
 
 def test_reading_hides_behind_a_longer_step(file, monkeypatch):
@@ -138,12 +139,13 @@ def test_reading_hides_behind_a_longer_step(file, monkeypatch):
     monkeypatch.setattr("layerbench.data.streams.MESSAGE", 1)   # each batch by itself
     _, stream = pair(file, 1)
     stream.draw(4, 20, Dice(1))   # the start of the process is paid for here
-    begun = stream.waited
-    for _ in range(10): time.sleep(.08); stream.draw(4, 20, Dice(1))
-    assert stream.waited - begun < .2, "the step waited although reading takes half as long"
-    begun = stream.waited
-    for _ in range(16): stream.draw(4, 20, Dice(1))
-    assert stream.waited - begun > .3, "no waiting was counted although nothing else was done"
+    def waited(draws, step):
+        begun = stream.waited
+        for _ in range(draws): time.sleep(step); stream.draw(4, 20, Dice(1))
+        return stream.waited - begun
+    # others may have the cores just then: reading that does not hide never gets below .4 s, however often it is tried
+    assert any(waited(10, .08) < .2 for _ in range(10)), "the step waited although reading takes half as long"
+    assert any(waited(16, 0) > .3 for _ in range(10)), "no waiting was counted although nothing else was done"
     stream.close()
 
 
@@ -164,7 +166,7 @@ def test_a_killed_worker_is_told_in_a_sentence(file):
     worker, = stream._coming._workers
     os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises((OSError, RuntimeError), match="is killed by signal|has ended"):   # torch may say so before it is asked
-        for _ in range(20): stream.draw(4, 20, Dice(1)); time.sleep(.05)
+        for _ in range(1000): stream.draw(4, 20, Dice(1)); time.sleep(.05)   # as long as it takes to be told
     stream.close()
 
 
@@ -248,12 +250,14 @@ def whole(tmp_path_factory):
 
 
 def test_a_streamed_training_is_that_from_memory_also_after_a_kill(whole, scenes, tmp_path):
-    out = tmp_path / "run"
-    process = start(out, scenes)
-    running_for(process, out, 7)
-    workers = children(process.pid)
-    process.kill(); process.wait()
-    assert workers and 0 < len(losses(out)["step"]) < STEPS // 4, "the run ended before it could be killed; make it longer"
+    for attempt in range(5):   # where others have the cores, the killer may come too late
+        out = tmp_path / f"run{attempt}"
+        process = start(out, scenes)
+        running_for(process, out, 7)
+        workers = children(process.pid) if process.poll() is None else []
+        process.kill(); process.wait()
+        if workers and 0 < len(losses(out)["step"]) < STEPS // 4: break
+    else: pytest.fail("the run ended before it could be killed; make it longer")
     assert ended(workers), "workers outlived the training"
     process = start(out, scenes, "resume")
     assert process.wait() == 0 and process.stderr.read() == ""
@@ -269,8 +273,8 @@ def test_ctrl_c_leaves_no_process_and_no_noise(scenes, tmp_path):
     running_for(process, out, 3)
     workers = children(process.pid)
     os.killpg(process.pid, signal.SIGINT)   # what a terminal does: all of them are told
-    said = process.communicate(timeout=30)[1]
-    assert workers and ended(workers, 2)
+    said = process.communicate(timeout=240)[1]
+    assert workers and ended(workers)
     assert process.returncode and said.count("Traceback") == 1 and said.rstrip().endswith("KeyboardInterrupt")
     assert not any(word in said for word in ("semaphore", "leaked", "DataLoader", "Process-")), said
 
@@ -280,7 +284,7 @@ def test_a_dead_worker_ends_a_training_with_a_sentence(scenes, tmp_path):
     running_for(process, tmp_path / "run", 3)
     worker = children(process.pid)[0]
     os.kill(worker, signal.SIGKILL)
-    said = process.communicate(timeout=30)[1].rstrip().splitlines()[-1]
+    said = process.communicate(timeout=240)[1].rstrip().splitlines()[-1]
     assert said.startswith("OSError: a process that read pictures ahead has ended") and said.endswith("then resume")
 
 

@@ -50,10 +50,14 @@ class Newest:
                     self.work()
                 self.rest()
                 with self.door:
-                    if not self.asked.is_set(): break
-        finally: self.thread = None   # also when work failed: the next request starts anew
+                    if not self.asked.is_set():
+                        self.thread = None   # with the door shut: whoever asks next finds nobody, and starts anew
+                        return
+        except BaseException:   # work failed: the next request starts anew
+            self.thread = None
+            raise
 
-    def settle(self, seconds:float=10.):
+    def settle(self, seconds:float=60.):
         "Wait until all is done"
         if (thread := self.thread) is not None: thread.join(seconds)
 
