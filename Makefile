@@ -1,4 +1,4 @@
-# Two commands do everything: `make lab` opens JupyterLab on a chapter, `make test` proves the bench. Both set up what is missing first.
+# Two commands do everything: `make lab` opens JupyterLab on the gallery, `make test` proves the bench. Both set up what is missing first.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 .PHONY: help setup lab test check notebooks pytest readme site weights clean
 
 help:
-	@echo "make lab      set up, then open JupyterLab on the first chapter"
+	@echo "make lab      set up, then open JupyterLab on the gallery of all chapters"
 	@echo "make test     set up, then run every check and test"
 	@echo "make weights  train what is shipped (hours on a CPU; resumes where it stopped)"
 	@echo "make readme   write README.md from nbs/index.ipynb"
@@ -26,7 +26,7 @@ $(VENV)/.ready: constraints.txt pyproject.toml
 	@touch $@
 
 lab: setup
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/chapters/perturbgan.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/gallery.ipynb
 
 test: setup check notebooks pytest
 

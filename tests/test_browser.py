@@ -44,7 +44,7 @@ inversion(method, images, steps=300, every=20, progress=False)
 history(".")""".split("#\n")   # cells of a page with every widget besides the explorer
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-component-update", "--disable-sync"]
-SECONDS = 240   # for one notebook to run where others keep the cores busy; a cell that fails ends the wait at once
+SECONDS = 900   # for one notebook to run where others keep the cores busy (comgan took 240 with a load of 14 on two); a cell that fails ends the wait at once
 ANSWER = 60     # for a page to answer a hand there; nothing waits that long where it is well
 HAS = {"perturbgan": ("perturbation", "mixing"), "layered_mi": ("perturbation",), "comgan": ("mixing",), "ganseg": ("mixing", "hands"), "onegan": (), "panel": ("perturbation",)}   # what an explorer must offer
 
@@ -457,6 +457,55 @@ def test_a_mode_shows_its_own_controls(browser, lab):
         assert not failed(page)
     finally:
         page.screenshot(path=SHOTS / "modes-last.png")
+        page.close()
+
+
+def test_the_gallery_switches_weights(browser, lab):
+    "The first page that anybody opens: a slider of its first explorer, other weights and back, and all five rooms"
+    folder, address = lab
+    written(folder, nbformat.read(ROOT / "nbs" / "gallery.ipynb", 4), "gallery")
+    SHOTS.mkdir(exist_ok=True)
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    try:
+        run_all(page, address, "gallery")
+        def shot(what, name):
+            what.evaluate("e => e.scrollIntoView({block: 'start'})")
+            page.screenshot(path=SHOTS / f"gallery-{name}.png")
+        shot(page.locator(".jp-Cell").first, "top")
+        table = page.locator(".jp-OutputArea table").first
+        brought(table)
+        shot(table, "table")
+        room = page.locator(".jp-OutputArea .gallery-perturbgan").first
+        explorer = room.locator(".layerbench-explorer").first
+        picture, slider = explorer.locator(".panel-image img"), explorer.locator(".control-fg_1 .noUi-handle")
+        brought(slider)
+        still = at_rest(picture)
+        turn(page, explorer, slider, "ArrowRight", 12)
+        until(lambda: bytes_of(picture) != still, "a slider of the gallery was moved and its picture stayed as it was")
+        moved = at_rest(picture)
+        shot(room, "scenes")
+
+        room.get_by_role("button", name="photographs of flowers").click()
+        until(lambda: "perturbgan/flowers" in room.inner_text() and "fg_1" not in told(explorer), "other weights were chosen, and nothing says so")
+        flowers = at_rest(picture)
+        assert flowers != moved and told(explorer) == {"seed": 5}
+        brought(slider)
+        turn(page, explorer, slider, "ArrowLeft", 12)
+        until(lambda: bytes_of(picture) != flowers, "a slider of the flowers was moved and their picture stayed as it was")
+        at_rest(picture)
+        shot(room, "flowers")
+        room.get_by_role("button", name="scenes").click()
+        until(lambda: "perturbgan/cpu" in room.inner_text() and at_rest(picture) == moved, "the weights that were left are not as they were left")
+
+        for name in chapters():
+            room = page.locator(f".jp-OutputArea .gallery-{name}").first
+            tile = room.locator(".panel-image img")
+            brought(tile)
+            at_rest(tile)
+            shot(room, name)
+        assert not failed(page)
+    finally:
+        page.screenshot(path=SHOTS / "gallery-last.png")
         page.close()
 
 

@@ -13,19 +13,26 @@ TOLERANCE = .01   # of an IoU: other processors round differently; a change that
 def results(key, name): return json.loads((ROOT / "papers" / key / "results" / f"{name}.json").read_text())
 
 
+def run_chapter(name, folder, **parameters):
+    "What the chapter writes to `out`"
+    parameters = dict(preset="smoke", steps=12, samples=16, out=str(folder / "out.json")) | parameters
+    papermill.execute_notebook(ROOT / "nbs" / "chapters" / f"{name}.ipynb", folder / "run.ipynb", parameters, kernel_name="python3", store_widget_state=False, progress_bar=False)
+    text = (folder / "out.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text and str(folder) not in text and not list(folder.glob("*.partial")), "what a pipeline reads is JSON, whole, and names no folder"
+    return json.loads(text)
+
+
 @pytest.fixture(scope="module", params=sorted(p.stem for p in (ROOT / "nbs" / "chapters").glob("*.ipynb")))
 def chapter(request, tmp_path_factory):
     "(name, what the chapter wrote to `out`)"
     folder = tmp_path_factory.mktemp(request.param)
-    parameters = dict(preset="smoke", steps=12, out=str(folder / "out.json"), samples=128)
-    papermill.execute_notebook(ROOT / "nbs" / "chapters" / f"{request.param}.ipynb", folder / "run.ipynb", parameters, kernel_name="python3",
-                               store_widget_state=False, progress_bar=False)
-    return request.param, json.loads((folder / "out.json").read_text())
+    return request.param, run_chapter(request.param, folder, samples=128)
 
 
 def test_the_chapter_trains(chapter):
     name, out = chapter
-    assert out["chapter"] == name and out["steps"] == 12
+    assert out["chapter"] == name and out["steps"] == 12 and out["weights"] == f"{name}/cpu" and out["refused"] is None
+    assert out["precision"] == out["environment"]["precision"] == "32-true" and out["pictures"] > 0
     games = {k for k in out["losses"] if k.endswith("/adv")}   # `d/adv`, or of a path: `d_gen/adv`
     assert any(k[0] == "d" for k in games) and any(k[0] == "g" for k in games) and all(math.isfinite(v) for v in out["losses"].values())
     if name == "onegan": assert {f"{who}_{path}/adv" for who in "dg" for path in ("gen", "fake", "real")} <= games, "twelve steps pass through every stage"
@@ -117,6 +124,24 @@ def test_parts_between_their_floor_and_what_was_recorded(chapter):
         assert found["keypoints_ceiling"] < mine["keypoints"]["error"] < mine["keypoints"]["floor"] and mine["keypoints"]["error"] == pytest.approx(theirs["keypoints"]["error"], rel=.05)
     assert found["generated"]["dead"] == kept["generated"]["dead"]
     if "drag" in out: assert abs(out["drag"] - 8) <= 2, "a part that is dragged by eight pixels leaves its mask behind"
+
+
+def test_a_training_of_the_shell_is_taken_over(tmp_path, shell):
+    "One that ended is not trained again, an ablation shows its own training and not the shipped weights, and the same run measures the same"
+    run, how = tmp_path / "run", dict(preset="smoke,no_binary", folder=str(tmp_path / "run"), seed=1)
+    assert shell("train", "perturbgan", "--preset", "smoke,no_binary", "--n", 64, "--steps", 8, "--seed", 1, "--out", run, "--device", "cpu")[0] == 0
+    taken = run_chapter("perturbgan", tmp_path, steps=8, **how)
+    assert taken["steps"] == 8 and taken["pictures"] == 64 and taken["weights"] == "trained here"
+    assert run_chapter("perturbgan", tmp_path, steps=8, **how) == taken
+    further = run_chapter("perturbgan", tmp_path, steps=10, **how)
+    assert further["steps"] == 10 and further["evaluated"]["iou"] != taken["evaluated"]["iou"]
+    with pytest.raises(papermill.PapermillExecutionError, match="cannot be resumed with other settings"): run_chapter("perturbgan", tmp_path, **how | dict(preset="smoke"))
+
+
+def test_masks_that_nobody_can_learn_from_are_a_result(tmp_path):
+    out = run_chapter("layered_mi", tmp_path, overrides={"mask_bias": -60.})
+    assert "nothing to learn from" in out["refused"] and out["evaluated"]["iou"] is None and set(out["evaluated"]["paths"]) == {"generated"}
+    assert "empty_mask" in {f["name"] for f in out["evaluated"]["health"] if f["bad"]}
 
 
 def test_a_misspelt_preset_stops_the_chapter(tmp_path):

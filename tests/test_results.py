@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from layerbench.ablate.contest import MARKS, found_in, readme_table
 from layerbench.cli import homeless
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,3 +43,19 @@ def test_what_is_shipped_names_no_folder_of_a_machine(file):
 def test_a_record_loses_its_folders():
     said = {"data": {"source": "cub,all:/home/me/CUB"}, "backgrounds": {"kind": "/home/me/meadows", "of": {"source": "/home/me/a.tar", "n": 3}}, "seed": 0}
     assert homeless(said) == {"data": {"source": "cub,all:CUB"}, "backgrounds": {"kind": "meadows", "of": {"source": "a.tar", "n": 3}}, "seed": 0}
+
+
+def test_the_table_of_the_comparison_is_that_of_the_results():
+    text, (about, entries) = (ROOT / "README.md").read_text(), found_in(ROOT / "papers" / "comparison")
+    table = text.partition(MARKS[0])[2].partition(MARKS[1])[0].strip()
+    assert table == readme_table(entries) and about["command"] in text
+    for name in {e["title"] for e in entries if e["state"] == "done"}:   # by hand, once more
+        seeds = [e["result"]["evaluated"]["iou"] for e in entries if e["title"] == name and e["result"]]
+        cells = next(line for line in table.splitlines() if line.startswith(f"| `{name}`")).split("|")
+        if None not in seeds: assert float(cells[3].split("±")[0]) == pytest.approx(sum(seeds) / len(seeds), abs=5.1e-4), name
+
+
+def test_the_comparison_names_no_folder_of_a_machine():
+    text = (ROOT / "papers" / "comparison" / "results.json").read_text()
+    assert not re.findall(r'"(?:/|~)[^"]*"', text)
+    assert all(e["strip"].is_file() for e in found_in(ROOT / "papers" / "comparison")[1] if e["state"] == "done")

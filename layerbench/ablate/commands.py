@@ -88,7 +88,7 @@ def show(
     from layerbench.train import write_whole
     entries = collect(out)
     written(out, entries, columns, about)
-    write_whole(out / "page.html", lambda p: p.write_text(page(entries, columns, about)))
+    write_whole(out / "page.html", lambda p: p.write_text(page(entries, columns, about), encoding="utf-8"))
 
 def reason(folder:Path)->str:
     "Why a job failed, and where to look"

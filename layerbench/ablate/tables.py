@@ -112,9 +112,9 @@ def words_of(
 )->dict[str, str]: # setting -> the paper's words for it
     "What the paper calls its settings"
     facts, words = paper(chapter), {}
-    for table in facts.values():
+    for name, table in facts.items():
         for row in table if isinstance(table, list) else ():
-            if (said := row.get("change") or row.get("model")) and "setting" in row: words.setdefault(row["setting"], said)
+            if (told := row.get("change") or row.get("model")) and "setting" in row: words.setdefault(row["setting"], f"{name.replace('_', ' ')}: {told}" if told.isdigit() else told)
     return words | {ours: words[theirs] for ours, theirs in facts.get("sweeps", {}).get("stands_for", {}).items() if theirs in words}
 
 # %% ../../nbs/ablate/tables.ipynb #37823496
@@ -220,8 +220,10 @@ def order(
     told = f"{column.title}: {len(same)} of {pairs} pair{'s' * (pairs > 1)} of settings stand{'s' * (pairs == 1)} as in the paper" + (f" (Kendall's tau {tau:.2f})" if tau is not None else "")
     if within: told += f"; {len(within)} differ{'s' * (len(within) == 1)} by no more than the spread of the seeds"
     if swapped:
-        told += "; other than there, " + ", ".join(f"{worst} stands before {best}" for best, worst in swapped[:4]) + (f", and {len(swapped) - 4} pairs more" if len(swapped) > 4 else "")
-    if all(len(ours[t].values) < 2 for t in theirs): told += "; with one seed nobody knows how much of this is chance"
+        ahead = {}
+        for best, worst in swapped: ahead.setdefault(worst, []).append(best)
+        told += "; other than there, " + "; ".join(f"{worst} stands before {', '.join(behind)}" for worst, behind in ahead.items())
+    if all(len(ours[t].values) < 2 for t in theirs): told += "; one seed each, so this may be chance"
     return Order(same, swapped, within, tau, told + ".")
 
 # %% ../../nbs/ablate/tables.ipynb #f2000c17

@@ -128,6 +128,11 @@ class ComGAN(Method):
 
     @classmethod
     def variant(cls, config:Settings)->type[Method]: return BoxedComGAN if config.boxes else cls
+    @classmethod
+    def within(cls, config:Settings, steps:int)->dict:
+        "Both stages of a training of so many iterations, in proportion"
+        first = max(1, round(steps * config.iterations / (config.iterations + config.segmentation)))
+        return dict(iterations=first, segmentation=steps - first)
 
     # painting
     @property

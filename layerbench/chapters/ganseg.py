@@ -119,6 +119,8 @@ class GANSeg(Method):
 
     @classmethod
     def variant(cls, config:Settings)->type[Method]: return {"": cls, "ae_points": AutoPoints, "ae_masks": AutoMasks}[config.replaced_by]
+    @classmethod
+    def within(cls, config:Settings, steps:int)->dict: return dict(iterations=steps)
 
     # painting
     @property

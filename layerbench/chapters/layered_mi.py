@@ -468,6 +468,11 @@ class LayeredMI(LayeredGenerators):
         self.taught = self.config.unet_steps * (seen // self.config.images) if self.config.rounds > 1 else 0
         return self
     def demand(self)->tuple[int, int]: return 0 if self.teaching else self.config.batch, self.size
+    @classmethod
+    def within(cls, config:Settings, steps:int)->dict:
+        "Rounds, turns and ramps of a training of so many iterations with real pictures, in proportion; the U-Net's iterations come on top"
+        share = steps * config.batch / (config.images * config.rounds)
+        return dict(images=max(1, steps * config.batch // config.rounds), unet_steps=max(1, round(config.unet_steps * share)), mi_ramp=round(config.mi_ramp * share), binary_ramp=round(config.binary_ramp * share))
 
     def start(self, fabric):
         c, self.fabric = self.config, fabric

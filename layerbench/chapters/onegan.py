@@ -23,7 +23,7 @@ from ..onegan.evidence import evidence
 from ..onegan.finegan import FineGAN, ReducedFineGAN
 from ..onegan.modes import modes, use
 from ..onegan.networks import Critics, Painter
-from ..onegan.settings import Settings
+from ..onegan.settings import Settings, within
 
 # %% ../../nbs/chapters/onegan.ipynb #e03defb5
 def judged(
@@ -236,6 +236,8 @@ class OneGAN(Method):
 
     @classmethod
     def variant(cls, config:Settings)->type[Method]: return {"onegan": cls, "finegan": FineGAN, "finegan_pi1": ReducedFineGAN}[config.model]
+    @classmethod
+    def within(cls, config:Settings, steps:int)->dict: return within(config, steps)
 
     # painting
     @property

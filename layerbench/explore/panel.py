@@ -86,7 +86,8 @@ def arrange(
     return w.HBox([left, right], layout=top | wrap)
 
 # %% ../../nbs/explore/panel.ipynb #15985e12
-STYLE = ".layerbench-explorer .widget-readout {min-width: 36px; max-width: 40px; margin-left: 0} .layerbench-large {grid-area: span 2 / span 2}"   # room for the sliders, and for a picture with handles
+STYLE = ".layerbench-explorer .widget-readout {min-width: 44px; max-width: 48px; margin-left: 0} .layerbench-large {grid-area: span 2 / span 2} " \
+    ".layerbench-explorer .group-directions .widget-label {display: flex; align-items: center; justify-content: flex-end; white-space: normal; line-height: 14px; text-align: right}"   # room for the sliders, for a picture with handles, and for long names
 
 def hides(
     modes:tuple, # names

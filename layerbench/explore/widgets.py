@@ -179,7 +179,7 @@ def widget(
 )->w.Widget:  # its `value` is the control's
     "The widget that fits a control"
     name = called(c) if c.group in KNOBS else c.label   # what a knob is for stands under it, see `note`
-    look = dict(description=name, style={"description_width": "96px" if c.group == "directions" else "84px"}, layout=dict(width="auto", flex="1 1 auto"))
+    look = dict(description=name, style={"description_width": "96px" if c.group == "directions" else "90px"}, layout=dict(width="auto", flex="1 1 auto"))
     if c.kind == "bool": return w.Checkbox(c.value, description=c.label, indent=False, layout=dict(width="auto", margin="0 14px 0 4px"))
     if c.kind == "names": return Chips(c.options, c.value)
     if c.kind == "edits": return Parts(c)
@@ -202,7 +202,7 @@ def note(c:Control, value)->str:
         inside, reach = low <= value <= high, f"±{high:g}" if low == -high else f"{low:g} to {high:g}"
         text += f"{', ' if text else ''}{'trained' if inside else 'beyond training,'} {reach}"
         if not inside: colour = "#c0392b"
-    style = f"font-size:11px; line-height:14px; margin:-4px 0 4px 92px; color:{colour}"
+    style = f"font-size:11px; line-height:14px; margin:-4px 0 4px 98px; color:{colour}"
     return f"<div style='{style}'>{html.escape(text)}</div>" if text else ""
 
 # %% ../../nbs/explore/widgets.ipynb #339581f2

@@ -66,13 +66,17 @@ def stepper(
     method = make(name, preset, overrides)
     method.start(fabric)
     method.seen = method.length - 1
-    (batch, side), crop = method.demand(), getattr(method.config, "crop", 1.)
+    def wanted():
+        if not method.demand()[0]: method.at(method.length - 1)   # a turn without real pictures, such as that of layered_mi's U-Net, is passed over
+        return method.demand()
+    (batch, side), crop = wanted(), getattr(method.config, "crop", 1.)
     noise = torch.randint(0, 256, (2 * batch, 3, int(side * crop), int(side * crop)), dtype=torch.uint8)
     objects = torch.zeros_like(noise[:, :1])
     objects[:, :, side // 4:side // 2, side // 4:side // 2] = 255
     pictures, dice = Pictures(noise, masks=objects), Dice(0, fabric.device)
     feeds = feeds_of(method, pictures, {k: pictures for k in method.needs if k != "boxes"}, 0, fabric.device)
     def step():
+        wanted()
         drawn = served(feeds, batch, side, dice)
         return method.train_step(drawn.pop("real"), dice, **drawn)
     return method, step, batch

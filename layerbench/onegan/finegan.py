@@ -20,7 +20,7 @@ from ..losses import logistic, mask_entropy
 from ..method import Knob, Method
 from ..nets import Average, JoinedNorm
 from .networks import PatchCritic, conv, linear, sides_down
-from .settings import Settings
+from .settings import Settings, within
 
 # %% ../../nbs/onegan/finegan.ipynb #ef5e663c
 def bare(c_in:int, c_out:int, kernel:int=3, stride:int=1, padding:int=1)->nn.Conv2d:
@@ -236,6 +236,8 @@ class FineGAN(Method):
     # training
     @property
     def length(self)->int: return self.config.iterations * self.config.batch
+    @classmethod
+    def within(cls, config:Settings, steps:int)->dict: return within(config, steps)
     def demand(self)->tuple[int, int]: return self.config.batch, self.size
     @property
     def hard(self)->bool:
