@@ -8,7 +8,7 @@ __all__ = ['EXAM_SEED', 'PROBE', 'MARGIN', 'WEIGHTS', 'BIRDS', 'LEFT', 'SORTED',
            'titled', 'sortable', 'examined', 'compete', 'slim', 'keep', 'found_in', 'readme_table', 'put_between',
            'main']
 
-# %% ../../nbs/ablate/contest.ipynb #be4a2daf
+# %% ../../nbs/ablate/contest.ipynb #8a39e5a9
 import json
 import math
 import re
@@ -35,7 +35,7 @@ from ..method import Method, chapter, chapters as every_chapter, make, nearest, 
 from ..segmenter import resize, taught
 from ..train import Run, environment, fabric_for, finite, reopen, train, write_json, write_whole
 
-# %% ../../nbs/ablate/contest.ipynb #949eeebf
+# %% ../../nbs/ablate/contest.ipynb #df93ed51
 def steps_for(
     method:Method,  # new
     found:type[Method], # its class
@@ -53,7 +53,7 @@ def steps_for(
     method.at(before)
     return {}, steps
 
-# %% ../../nbs/ablate/contest.ipynb #b14da772
+# %% ../../nbs/ablate/contest.ipynb #77cc8163
 EXAM_SEED = 7   # pictures that no preset was chosen on: those of seed 0 were looked at while presets were made
 
 def entered(
@@ -112,7 +112,7 @@ def measurable(
     if not any(mask for _, mask, _ in names_of(source)): raise ValueError(f"{data} holds no masks, so nobody can say who found the objects; expected pictures with masks, such as scenes, puppets, or a folder with a mask for some pictures")
     return source
 
-# %% ../../nbs/ablate/contest.ipynb #1462c2c3
+# %% ../../nbs/ablate/contest.ipynb #67390980
 PROBE, MARGIN = 24, .9   # steps of the probe; share of the budget that the schedule is fitted to: evaluations and checkpoints take the rest
 
 def pace_of(
@@ -145,7 +145,7 @@ def schedule(
     fit = {} if pace is None else found.within(method.config, max(1, math.floor(MARGIN * job["seconds"] * pace)))
     return fit, None, job["seconds"] / 60
 
-# %% ../../nbs/ablate/contest.ipynb #56a2578e
+# %% ../../nbs/ablate/contest.ipynb #2cf781eb
 def trained(
     job:dict,    # from `entered`
     folder:Path, # the job's
@@ -180,7 +180,7 @@ def over(
     state = run.load()
     return run.method().done or (steps is not None and state["steps"] >= steps) or (minutes is not None and state["seconds"] >= minutes * 60)
 
-# %% ../../nbs/ablate/contest.ipynb #2deebb52
+# %% ../../nbs/ablate/contest.ipynb #d5427e8e
 WEIGHTS = "weights.safetensors"
 
 def pupil_of(
@@ -201,7 +201,7 @@ def pupil_of(
         save_weights(file, method, pupil, record, [k for k in method.nets if k != "generator" or "average" not in method.nets])   # the average paints: its source can go
     return reopen(file, fabric_for(job["device"], job["precision"]).device)
 
-# %% ../../nbs/ablate/contest.ipynb #491d1c77
+# %% ../../nbs/ablate/contest.ipynb #dc0928ac
 class Repainting:
     "A method that repaints given pictures in layers, asked for the backgrounds alone"
     def __init__(self, method): self.method, self.name, self.device = method, method.name, method.device
@@ -229,7 +229,7 @@ def titled(
     "What a table calls the data"
     return data if drawn(data) else re.sub(r"[^:]*/", "", data)
 
-# %% ../../nbs/ablate/contest.ipynb #3cbb8bb8
+# %% ../../nbs/ablate/contest.ipynb #5c002a10
 def sortable(
     method:Method,
     source:str, # as for `evaluate`
@@ -251,7 +251,7 @@ def examined(
                      clusters=job["clusters"] if sortable(method, source) else None, ceiling=None if scenes else job["lesson"], parts=parts, paint=job["paint"], record=record)
     return found | {"data": titled(source)}
 
-# %% ../../nbs/ablate/contest.ipynb #194ecc94
+# %% ../../nbs/ablate/contest.ipynb #3b183d77
 def compete(
     job:dict,    # from `entered`
     folder:Path, # the job's own: `run/`, weights and what is kept for resuming
@@ -275,7 +275,7 @@ def compete(
     found["ailments"] = len(found["bad"])
     return finite(rounded(found))
 
-# %% ../../nbs/ablate/contest.ipynb #acfad202
+# %% ../../nbs/ablate/contest.ipynb #f1ee1aca
 BIRDS = {"perturbgan": .38, "layered_mi": .697, "onegan": .555, "comgan": .607, "ganseg": .629}   # IoU on CUB-200, as each paper prints it
 LEFT = {"object left in (floor)": "hidden.left_in.under.mae", "mean colour (floor)": "hidden.mean_colour.under.mae", "Telea, told the mask": "hidden.telea.under.mae"}
 SORTED = {"chance": "evaluated.clusters.child.chance_nmi", "colours (floor)": "evaluated.clusters.child.floors.colours"}
@@ -296,7 +296,7 @@ COLUMNS = [
     Column("speed.images_per_second", "pictures/s", "more", 0, about="of the whole training, on the machine of the result"),
     Column("seconds", "seconds", "", 0, about="of the training")]
 
-# %% ../../nbs/ablate/contest.ipynb #386a7906
+# %% ../../nbs/ablate/contest.ipynb #15ed90cc
 KEPT = "results.json"
 
 def slim(
@@ -336,7 +336,7 @@ def found_in(
     kept = json.loads((folder / KEPT).read_text())
     return kept["about"], [e | {"strip": e["strip"] and folder / e["strip"], "folder": folder} for e in kept["entries"]]
 
-# %% ../../nbs/ablate/contest.ipynb #7b522efc
+# %% ../../nbs/ablate/contest.ipynb #853e3116
 SHOWN = ("IoU", "Dice", "pupil IoU", "IoU of painted masks", "FID", "bg-FID", "NMI", "hidden background", "bad findings", "pictures/s", "seconds")
 MARKS = "<!-- comparison: made by `python -m layerbench.ablate.contest` -->", "<!-- end of comparison -->"
 
@@ -363,7 +363,7 @@ def put_between(
     before, first, rest = text.partition(marks[0])
     _, last, after = rest.partition(marks[1])
     if not (first and last): raise ValueError(f"the marks {marks[0]!r} and {marks[1]!r} are not both there; put them around the table")
-    return f"{before}{marks[0]}\n{new}\n{marks[1]}{after}"
+    return f"{before}{marks[0]}\n\n{new}\n\n{marks[1]}{after}"
 
 def main(
     argv=None, # words after the command; None: those of the process
@@ -381,5 +381,5 @@ def main(
     print(f"{to / KEPT}; its table is in {index}: `make readme` takes it into README.md")
     return 0
 
-# %% ../../nbs/ablate/contest.ipynb #b27e33e0
+# %% ../../nbs/ablate/contest.ipynb #d7433677
 if __name__ == "__main__" and "__file__" in globals(): sys.exit(main())   # not in the notebook, which has no file
