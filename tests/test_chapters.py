@@ -13,12 +13,12 @@ TOLERANCE = .01   # of an IoU: other processors round differently; a change that
 def results(key, name): return json.loads((ROOT / "papers" / key / "results" / f"{name}.json").read_text())
 
 
-def run_chapter(name, folder, **parameters):
+def run_chapter(name, beside, **parameters):
     "What the chapter writes to `out`"
-    parameters = dict(preset="smoke", steps=12, samples=16, out=str(folder / "out.json")) | parameters
-    papermill.execute_notebook(ROOT / "nbs" / "chapters" / f"{name}.ipynb", folder / "run.ipynb", parameters, kernel_name="python3", store_widget_state=False, progress_bar=False)
-    text = (folder / "out.json").read_text()
-    assert "NaN" not in text and "Infinity" not in text and str(folder) not in text and not list(folder.glob("*.partial")), "what a pipeline reads is JSON, whole, and names no folder"
+    parameters = dict(preset="smoke", steps=12, samples=16, out=str(beside / "out.json")) | parameters
+    papermill.execute_notebook(ROOT / "nbs" / "chapters" / f"{name}.ipynb", beside / "run.ipynb", parameters, kernel_name="python3", store_widget_state=False, progress_bar=False)
+    text = (beside / "out.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text and str(beside) not in text and not list(beside.glob("*.partial")), "what a pipeline reads is JSON, whole, and names no folder"
     return json.loads(text)
 
 
