@@ -1,6 +1,7 @@
 """Make the site out of a copy of the tree: python tests/site_pages.py [FOLDER]. Needs Quarto, which CI installs; run by `make site`.
 
 Quarto publishes nothing from outside its project, which is nbs/: pictures of papers/ are copied into it, and notebooks pointed to them.
+nbdev would show signatures where code is exported, and run all of it for that; these notebooks are read for their code, so it stays, and nothing is run.
 """
 import os
 import re
@@ -49,6 +50,7 @@ def prepare(tree):
         up = "../" * len(file.relative_to(nbs).parts)
         notebook = nbformat.read(file, 4)
         for cell in notebook.cells:
+            if cell.cell_type == "code": cell.source = re.sub(r"^#\|\s*exports?\s*\n", "", cell.source)
             if cell.cell_type == "markdown": cell.source = re.sub(rf"(?<=\]\(){re.escape(up)}papers/", up.removeprefix("../") + "papers/", cell.source)
         nbformat.write(notebook, file)
 

@@ -125,3 +125,50 @@ def test_a_cluster_of_our_own_replaces_a_worker(tmp_path, environment):
     assert sorted(sweep.all()) == [(f.name, "done") for f in folders]
     assert [count(f, "ended") for f in folders] == [1] * 3 and all(whole(f) for f in folders)
     until(lambda: not [p for p in psutil.Process().children(recursive=True) if p not in before and alive(p.pid) and "resource_tracker" not in " ".join(p.cmdline())], "everything to be gone")
+
+
+def test_a_setting_that_kills_its_workers_is_called_failed_and_the_others_end(tmp_path, environment, monkeypatch):
+    monkeypatch.setattr("layerbench.ablate.cluster.DEATHS", 1)   # each death starts a worker anew: two suffice here
+    folders = settings(tmp_path / "out", 2, "chores:kills")
+    assert sorted((f.name, s) for f, s in spread(folders, "local:1", rounds=2)) == [("base-s0", "failed"), ("base-s1", "done")]
+    told = json.loads((folders[0] / "failed.json").read_text())["reason"]
+    assert told.startswith("no worker could do it (workers died whenever they had it") and len((folders[0] / "victims.txt").read_text().split()) >= 2
+    assert count(folders[1], "ended") == 1 and not (folders[0] / "result.json").exists()
+
+
+def test_a_worker_that_does_not_see_the_folder_is_named_before_anything_runs(machines, tmp_path, monkeypatch):
+    machines.worker()
+    folders = settings(tmp_path / "out", 1)
+    monkeypatch.setattr("layerbench.ablate.cluster.Path.touch", lambda path: None)   # as on a worker with another disk: the mark is not there
+    monkeypatch.setattr("layerbench.ablate.cluster.Path.unlink", lambda path, **how: None)
+    with connected(machines.file, LONG) as client:
+        client.wait_for_workers(1, LONG)
+        with pytest.raises(ValueError, match=r"does not see .*/out; --out must be on a file system that all workers share"):
+            list(spread(folders, machines.file, patience=LONG))
+    assert jobs.history(folders[0]) == []
+
+
+def test_stopped_early_it_takes_back_what_waits_and_a_lost_scheduler_is_a_sentence(machines, tmp_path, capfd):
+    machines.worker()
+    folders = settings(tmp_path / "out", 3)
+    sweep = spread(folders[:1], machines.file, patience=LONG)
+    (tmp_path / "out" / "go").touch()
+    assert next(sweep) == (folders[0], "done") and list(sweep) == []
+    (tmp_path / "out" / "go").unlink()
+    code = f"from layerbench.ablate.cluster import spread\nfor f, s in spread({[str(f) for f in folders[1:]]}, {machines.file!r}, patience={LONG}): print(s)"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as client:
+        busy = until(lambda: next((f for f in folders[1:] if at_work(f)), None), "a setting at work")
+        client.send_signal(signal.SIGINT)
+        _, said = client.communicate(timeout=LONG)
+    assert client.returncode and "what waited was taken back; 1 setting that workers are at will be ended by them" in said
+    (tmp_path / "out" / "go").touch()
+    until(lambda: jobs.state(busy) == jobs.DONE, "the setting that was at work")
+    (tmp_path / "out" / "go").unlink()
+    other = next(f for f in folders[1:] if f != busy)
+    assert not at_work(other)   # taken back
+    last = Spreading([other], machines.file, patience=5.)
+    until(lambda: at_work(other), "the last setting")
+    machines.scheduler.kill()
+    last.join(LONG)
+    assert isinstance(last.error, OSError) and "the scheduler at" in str(last.error) and "has gone; what was done is kept" in str(last.error)
+    assert "Traceback" not in capfd.readouterr().err.replace(said, "")

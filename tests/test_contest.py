@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from layerbench.ablate import contest
-from layerbench.ablate.contest import compete, entered, found_in, keep, schedule, trained
+from layerbench.ablate.contest import compete, entered, schedule, trained
+from layerbench.ablate.record import keep, opened
 from layerbench.cli import main as layerbench
 from layerbench.segmenter import NothingToLearn
 from layerbench.train import reopen
@@ -171,9 +172,9 @@ def test_what_is_kept_reads_back(compared, tmp_path):
     results, out = compared
     strips = {k: sorted((out / f"{k}-s0" / "run" / "samples").glob("*.png"))[-1] for k in CHAPTERS}
     entries = [{"title": k, "seed": 0, "state": "done", "reason": None, "folder": out / f"{k}-s0", "strip": strips[k], "result": results[k]} for k in CHAPTERS]
-    entries.append({"title": "onegan", "seed": 0, "state": "failed", "reason": "it broke", "folder": out, "strip": None, "result": None})
-    keep(entries, {"kind": "compare", "command": "layerbench compare", "jobs": [1]}, tmp_path)
-    about, again = found_in(tmp_path)
+    entries.append({"title": "onegan", "seed": 0, "state": "failed", "reason": "it broke", "folder": out / "onegan-s0", "strip": None, "result": None})
+    keep(entries, {"kind": "compare", "command": "layerbench compare", "jobs": [1]}, tmp_path / "record")
+    about, again = opened(tmp_path / "record")
     assert about == {"kind": "compare", "command": "layerbench compare"} and [e["state"] for e in again] == ["done", "done", "failed"]
     assert all(e["strip"].is_file() for e in again[:2]) and again[2]["reason"] == "it broke"
     assert contest.readme_table(again) == contest.readme_table(entries)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from layerbench.ablate.contest import MARKS, found_in, readme_table
+from layerbench.ablate.contest import MARKS, readme_table
+from layerbench.ablate.record import opened
 from layerbench.cli import homeless
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +47,7 @@ def test_a_record_loses_its_folders():
 
 
 def test_the_table_of_the_comparison_is_that_of_the_results():
-    text, (about, entries) = (ROOT / "README.md").read_text(), found_in(ROOT / "papers" / "comparison")
+    text, (about, entries) = (ROOT / "README.md").read_text(), opened(ROOT / "papers" / "comparison")
     table = text.partition(MARKS[0])[2].partition(MARKS[1])[0].strip()
     assert table == readme_table(entries) and about["command"] in text
     for name in {e["title"] for e in entries if e["state"] == "done"}:   # by hand, once more
@@ -56,6 +57,6 @@ def test_the_table_of_the_comparison_is_that_of_the_results():
 
 
 def test_the_comparison_names_no_folder_of_a_machine():
-    text = (ROOT / "papers" / "comparison" / "results.json").read_text()
+    text = (ROOT / "papers" / "comparison" / "record.json").read_text()
     assert not re.findall(r'"(?:/|~)[^"]*"', text)
-    assert all(e["strip"].is_file() for e in found_in(ROOT / "papers" / "comparison")[1] if e["state"] == "done")
+    assert all(e["strip"].is_file() for e in opened(ROOT / "papers" / "comparison")[1] if e["state"] == "done")

@@ -130,11 +130,14 @@ def test_pictures_of_papers_come_into_the_site(tmp_path):
     for name, up in (("index", ""), ("chapters/one", "../")):
         file = tmp_path / "nbs" / f"{name}.ipynb"
         file.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"![a]({up}../papers/one/results/a.webp) [b]({up}layers.ipynb)")]), file)
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"![a]({up}../papers/one/results/a.webp) [b]({up}layers.ipynb)"),
+                                                          nbformat.v4.new_code_cell("#| export\ndef one(): return 1")]), file)
     site_pages.prepare(tmp_path)
     for name, link in (("index", "papers/one/results/a.webp"), ("chapters/one", "../papers/one/results/a.webp")):
         file = tmp_path / "nbs" / f"{name}.ipynb"
-        assert f"![a]({link})" in nbformat.read(file, 4).cells[0].source and (file.parent / link).read_bytes() == b"picture"
+        prose, code = nbformat.read(file, 4).cells
+        assert code.source == "def one(): return 1"   # nbdev hides what is exported
+        assert f"![a]({link})" in prose.source and (file.parent / link).read_bytes() == b"picture"
     assert yaml.safe_load((tmp_path / "nbs" / "sidebar.yml").read_text())["website"]["sidebar"]["contents"][0] == "index.ipynb"
 
 

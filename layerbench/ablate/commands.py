@@ -69,11 +69,11 @@ def swept(
     for folder, state in zip(folders, states):
         if state == jobs.FAILED: print(f"failed: {folder.name}: {reason(folder)}", file=sys.stderr)
     if args.record:
-        from layerbench.ablate.record import keep, recorded
+        from layerbench.ablate.record import keep, opened
         from layerbench.ablate.tables import written
         keep(jobs.collect(out), about, args.record)
-        written(args.record, recorded(args.record)[1], columns, about)
-        print(f"{args.record}: sweep.json, table.md, table.csv, strips")
+        written(args.record, opened(args.record)[1], columns, about)
+        print(f"{args.record}: record.json, table.md, table.csv, strips")
     return 1 if jobs.FAILED in states else 0
 
 def show(
@@ -88,7 +88,7 @@ def show(
     from layerbench.train import write_whole
     entries = collect(out)
     written(out, entries, columns, about)
-    write_whole(out / "page.html", lambda p: p.write_text(page(entries, columns, about)))
+    write_whole(out / "page.html", lambda p: p.write_text(page(entries, columns, about), encoding="utf-8"))
 
 def reason(folder:Path)->str:
     "Why a job failed, and where to look"
@@ -138,17 +138,18 @@ def per_chapter(
          option("--exam", type=number(int, 1), default=400, help="unseen pictures whose masks are measured (default: 400)"),
          option("--paint", type=number(int, 1), default=2000, help="samples for FID and KID (default: 2000)"),
          option("--lesson", type=number(int, 1), default=600, help="updates of the segmenter that each one's paintings teach (default: 600)"),
+         option("--backgrounds", metavar="KIND", help="object-free pictures for chapters that need them, as for `layerbench train`"),
          option("--device", default="auto", help="auto, cpu or cuda"),
          option("--out", type=Path, help="folder of the comparison (default: runs/compare-DATA)"),
          option("--seeds", type=number(int, 1), default=2, help="trainings of each, with seeds 0, 1, ... (default: 2)"), *HOW)
 def compare(args):
     "train chapters on the same data with the same budget, and measure them alike"
     from layerbench.ablate.contest import COLUMNS, entered
-    from layerbench.cli import called as titled
+    from layerbench.cli import called as titled, way
     from layerbench.method import chapters as every
     names = args.chapters or every()
     jobs = entered(names, args.data, args.pictures, args.seconds, args.seeds, args.preset, per_chapter(args.set, names), args.size,
-                   precision=args.precision, lesson=args.lesson, exam=args.exam, paint=args.paint, device=args.device)
+                   precision=args.precision, backgrounds=way(args.backgrounds), lesson=args.lesson, exam=args.exam, paint=args.paint, device=args.device)
     data = titled(args.data)
     out = args.out or Path("runs") / f"compare-{Path(data.partition(':')[2] or data).name}"
     return swept(args, out, jobs, {"kind": "compare", "chapter": "all chapters", "preset": args.preset, "data": data}, COLUMNS)
