@@ -76,7 +76,7 @@ def parse(
         flags = [n for names, _ in COMMANDS[first][1] for n in names if n.startswith("--")]
         if extra[0].startswith("-"): raise unknown(extra[0].partition("=")[0], flags, f"option of `layerbench {first}`")
         raise ValueError(f"`layerbench {first}` does not take {extra[0]!r}; see `layerbench {first} --help`")
-    args.words = list(argv)   # as they were said: results keep the command that made them
+    args.said = list(argv)   # results keep the command that made them, as it was said
     return args
 
 # %% ../nbs/shell.ipynb #ce41d4bf

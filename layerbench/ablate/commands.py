@@ -44,7 +44,7 @@ def swept(
     "Do the jobs, here or on a cluster, and keep table and page up to date"
     from tqdm import tqdm
     from layerbench.ablate import jobs
-    about = about | {"command": called(args.words)}
+    about = about | {"command": called(args.said)}
     folders = jobs.lay_out(out, planned, about)
     if args.retry: jobs.retry(folders)
     todo = [f for f in folders if jobs.state(f) == jobs.WAITING]
