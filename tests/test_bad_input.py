@@ -22,7 +22,7 @@ def refused(shell):
 
 
 @pytest.mark.parametrize("words, said", [
-    (("evalute", "x"), "there is no command 'evalute'; did you mean 'evaluate'?"),
+    (("evalute", "x"), "there is no command 'evalute'; did you mean 'evaluate' or 'ablate'?"),
     (("train", "perturbgan", "--preset", "smke"), "there is no preset 'smke'; did you mean 'smoke'?"),
     (("train", "perturbgam"), "there is no chapter 'perturbgam'; did you mean 'perturbgan'?"),
     (("train",), "which chapter is to be trained?"),
