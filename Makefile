@@ -38,7 +38,7 @@ notebooks: setup
 	$(BIN)/nbdev_test --n_workers 1 --skip_file_re '^(perturbgan|layered_mi|onegan|comgan|ganseg|index)' --pause 0
 
 pytest: setup
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q --durations=25 tests
 
 readme: setup
 	$(BIN)/python tests/readme.py

@@ -127,6 +127,20 @@ def test_a_cluster_of_our_own_replaces_a_worker(tmp_path, environment):
     until(lambda: not [p for p in psutil.Process().children(recursive=True) if p not in before and alive(p.pid) and "resource_tracker" not in " ".join(p.cmdline())], "everything to be gone")
 
 
+def test_a_cluster_of_our_own_whose_workers_nobody_replaces_gets_new_ones(tmp_path, environment, monkeypatch):
+    import distributed
+    async def missed(self, exitcode): "as when a death is overlooked"
+    monkeypatch.setattr(distributed.Nanny, "_on_worker_exit", missed)
+    monkeypatch.setattr("layerbench.ablate.cluster.RENEW", 8.)
+    folders = settings(tmp_path / "out", 1)
+    sweep = Spreading(folders, "local:1")
+    child, victim = until(lambda: next((at_work(f)[0] for f in folders if at_work(f)), None), "a setting at work")
+    os.kill(victim, signal.SIGKILL)
+    (tmp_path / "out" / "go").touch()
+    assert sorted(sweep.all()) == [(f.name, "done") for f in folders]
+    assert [count(f, "ended") for f in folders] == [1]
+
+
 def test_a_setting_that_kills_its_workers_is_called_failed_and_the_others_end(tmp_path, environment, monkeypatch):
     monkeypatch.setattr("layerbench.ablate.cluster.DEATHS", 1)   # each death starts a worker anew: two suffice here
     folders = settings(tmp_path / "out", 2, "chores:kills")
@@ -141,7 +155,7 @@ def test_a_worker_that_does_not_see_the_folder_is_named_before_anything_runs(mac
     folders = settings(tmp_path / "out", 1)
     monkeypatch.setattr("layerbench.ablate.cluster.Path.touch", lambda path: None)   # as on a worker with another disk: the mark is not there
     monkeypatch.setattr("layerbench.ablate.cluster.Path.unlink", lambda path, **how: None)
-    with connected(machines.file, LONG) as client:
+    with connected(machines.file, LONG) as (client, _):
         client.wait_for_workers(1, LONG)
         with pytest.raises(ValueError, match=r"does not see .*/out; --out must be on a file system that all workers share"):
             list(spread(folders, machines.file, patience=LONG))
