@@ -10,12 +10,3 @@ def waits(job, folder):
     with open(folder / "at_work.jsonl", "a") as f: f.write(json.dumps({"pid": os.getpid(), "parent": os.getppid()}) + "\n")
     while not (folder.parent / "go").exists(): time.sleep(.05)
     return {"seed": job["seed"], "long": list(range(20_000))}
-
-
-def kills(job, folder):
-    "Work that takes its worker along, as a machine does that runs out of memory"
-    if job["seed"] == 0:
-        with open(folder / "victims.txt", "a") as f: f.write(f"{os.getppid()}\n")
-        os.kill(os.getppid(), 9)
-        time.sleep(60)
-    return {"seed": job["seed"]}

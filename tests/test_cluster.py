@@ -141,15 +141,6 @@ def test_a_cluster_of_our_own_whose_workers_nobody_replaces_gets_new_ones(tmp_pa
     assert [count(f, "ended") for f in folders] == [1]
 
 
-def test_a_setting_that_kills_its_workers_is_called_failed_and_the_others_end(tmp_path, environment, monkeypatch):
-    monkeypatch.setattr("layerbench.ablate.cluster.DEATHS", 1)   # each death starts a worker anew: two suffice here
-    folders = settings(tmp_path / "out", 2, "chores:kills")
-    assert sorted((f.name, s) for f, s in spread(folders, "local:1", rounds=2)) == [("base-s0", "failed"), ("base-s1", "done")]
-    told = json.loads((folders[0] / "failed.json").read_text())["reason"]
-    assert told.startswith("no worker could do it (workers died whenever they had it") and len((folders[0] / "victims.txt").read_text().split()) >= 2
-    assert count(folders[1], "ended") == 1 and not (folders[0] / "result.json").exists()
-
-
 def test_a_worker_that_does_not_see_the_folder_is_named_before_anything_runs(machines, tmp_path, monkeypatch):
     machines.worker()
     folders = settings(tmp_path / "out", 1)
