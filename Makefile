@@ -35,7 +35,7 @@ check: setup
 	$(BIN)/python tests/drift.py
 
 notebooks: setup
-	$(BIN)/nbdev_test --n_workers 1 --skip_file_re '^(perturbgan|layered_mi|onegan|comgan|ganseg|index)' --pause 0
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --skip_file_re '^(perturbgan|layered_mi|onegan|comgan|ganseg|index)' --pause 0
 
 pytest: setup
 	$(BIN)/python -m pytest -q --durations=25 tests
